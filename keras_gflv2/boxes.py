@@ -1,0 +1,82 @@
+"""Box geometry: the few formulas that assignment, losses and decoding share.
+
+Boxes are xyxy in pixels of the network's input unless a docstring says otherwise; distances are
+left, top, right, bottom. A location is a cell of a feature map; the location of cell (row i,
+column j) of a level with stride s is the pixel (j * s, i * s), without a half-stride offset.
+"""
+
+from keras import ops
+
+
+def level_shapes(height, width, strides):
+    """Height and width of every pyramid level for an input padded to a multiple of 32.
+
+    Args:
+        height, width: size of the network's input in pixels; ints or scalar integer tensors.
+        strides: pixels between neighbouring cells of each level, e.g. (8, 16, 32, 64, 128).
+
+    Returns:
+        List of (rows, columns), one a level.
+    """
+    return [(-(-height // s), -(-width // s)) for s in strides]
+
+
+def locations(shapes, strides):
+    """Pixel coordinates and stride of every location, levels one after the other, row by row.
+
+    Returns:
+        Tuple of float32 tensors: points (A, 2) as x, y; and strides (A, 1).
+    """
+    points, location_strides = [], []
+    for (rows, columns), stride in zip(shapes, strides):
+        y, x = ops.meshgrid(ops.arange(rows), ops.arange(columns), indexing="ij")
+        xy = ops.stack([ops.reshape(x, (-1,)), ops.reshape(y, (-1,))], axis=-1)
+        points.append(ops.cast(xy, "float32") * stride)
+        location_strides.append(ops.ones_like(points[-1][:, :1]) * stride)
+    return ops.concatenate(points), ops.concatenate(location_strides)
+
+
+def boxes_from_distances(points, distances):
+    """Boxes (..., 4) whose sides lie `distances` (..., 4) away from `points` (..., 2)."""
+    return ops.concatenate([points - distances[..., :2], points + distances[..., 2:]], axis=-1)
+
+
+def distances_from_boxes(points, boxes):
+    """Distances (..., 4) from `points` (..., 2) to the four sides of `boxes` (..., 4)."""
+    return ops.concatenate([points - boxes[..., :2], boxes[..., 2:] - points], axis=-1)
+
+
+def clip(boxes, heights, widths):
+    """Clips `boxes` to 0..width and 0..height; sizes broadcast against (..., 1)."""
+    limits = ops.concatenate([widths, heights, widths, heights], axis=-1)
+    return ops.maximum(ops.minimum(boxes, limits), 0.0)
+
+
+def area(boxes):
+    """Area (...) of `boxes` (..., 4)."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def intersection(a, b):
+    """Area (...) shared by the boxes `a` and `b` (..., 4), which broadcast."""
+    top_left = ops.maximum(a[..., :2], b[..., :2])
+    bottom_right = ops.minimum(a[..., 2:], b[..., 2:])
+    size = ops.maximum(bottom_right - top_left, 0.0)
+    return size[..., 0] * size[..., 1]
+
+
+def iou(a, b, epsilon=1e-6):
+    """Intersection over union (...) of the boxes `a` and `b` (..., 4), which broadcast."""
+    shared = intersection(a, b)
+    return shared / ops.maximum(area(a) + area(b) - shared, epsilon)
+
+
+def giou(a, b, epsilon=1e-7):
+    """Generalized IoU in -1..1 (Rezatofighi et al., 2019) of the boxes `a` and `b` (..., 4)."""
+    shared = intersection(a, b)
+    union = ops.maximum(area(a) + area(b) - shared, epsilon)
+    hull = ops.concatenate(
+        [ops.minimum(a[..., :2], b[..., :2]), ops.maximum(a[..., 2:], b[..., 2:])], axis=-1
+    )
+    hull_area = ops.maximum(area(hull), epsilon)
+    return shared / union - (hull_area - union) / hull_area

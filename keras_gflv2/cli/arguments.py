@@ -1,0 +1,49 @@
+"""Arguments and files that several subcommands share."""
+
+import argparse
+import json
+
+
+def add_model(parser):
+    parser.add_argument(
+        "--model",
+        required=True,
+        help="a .keras file, a folder that train wrote (its best model is taken), a preset's "
+        "folder or a preset's name",
+    )
+
+
+def add_image_size(parser):
+    parser.add_argument(
+        "--image-size",
+        type=positive_int,
+        nargs=2,
+        metavar=("SHORT", "LONG"),
+        help="images are resized until their short side is SHORT or their long side LONG, "
+        "whichever comes first; if not given, the model's own (800 1333 for a new one)",
+    )
+
+
+def add_verbose(parser):
+    parser.add_argument(
+        "--verbose",
+        type=int,
+        choices=(0, 1, 2),
+        default=1,
+        help="1 for progress bars, 2 for a line an epoch, 0 for results alone",
+    )
+
+
+def flag(name):
+    return "--" + name.replace("_", "-")
+
+
+def positive_int(text):
+    """Type of an argument: an int of at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def write_json(path, content, indent=2):
+    path.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")

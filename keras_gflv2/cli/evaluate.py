@@ -1,0 +1,69 @@
+"""`keras-gflv2 evaluate`: the COCO metrics of a detector on a dataset."""
+
+import pathlib
+
+from keras_gflv2.cli.arguments import (
+    add_image_size,
+    add_model,
+    add_verbose,
+    positive_int,
+    write_json,
+)
+from keras_gflv2.cli.sources import DATA_HELP, evaluation_data, load_model
+
+NAME = "evaluate"
+HELP = "score a detector: COCO metrics"
+
+
+def add_arguments(parser):
+    add_model(parser)
+    parser.add_argument("--data", required=True, help=f"images to score on: {DATA_HELP}")
+    parser.add_argument("--batch-size", type=positive_int, default=8, help="images a step")
+    add_image_size(parser)
+    parser.add_argument(
+        "--output",
+        metavar="FILE.json",
+        help="write all detections here in COCO's results format, and the metrics next to it as "
+        "FILE.metrics.json",
+    )
+    add_verbose(parser)
+
+
+def run(arguments):
+    """Prints the COCO metrics of a detector on a dataset."""
+    from keras_gflv2.evaluation import coco
+    from keras_gflv2.evaluation.detections import category_ids_of, class_names_of, detect_dataset
+
+    model = load_model(arguments.model)
+    dataset = evaluation_data(arguments.data, model, arguments)
+    images = detect_dataset(model, dataset, verbose=arguments.verbose)
+    metrics = coco.coco_metrics(images, class_names_of(model, dataset))
+    print(format_metrics(metrics))
+    if arguments.output:
+        output = pathlib.Path(arguments.output)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        results = coco.results_of(images, category_ids_of(model, dataset))
+        write_json(output, results, indent=None)
+        write_json(output.with_suffix(".metrics.json"), metrics)
+        print(
+            f"Wrote {len(results)} detections to {output} and the metrics to "
+            f"{output.with_suffix('.metrics.json')}"
+        )
+
+
+def format_metrics(metrics):
+    """The twelve numbers and each class's AP as a table; "-" where there is nothing to find."""
+
+    def cell(value):
+        return "    -" if value == -1 else f"{value:.3f}"
+
+    names = [name for name in metrics if not isinstance(metrics[name], dict)]
+    lines = []
+    for part in (names[:6], names[6:]):
+        lines.append("  ".join(f"{name:>5}" for name in part))
+        lines.append("  ".join(f"{cell(metrics[name]):>5}" for name in part))
+    width = max(len("class"), *(len(name) for name in metrics["per_class"]))
+    lines.append(f"{'class':<{width}}     AP   AP50")
+    for name, value in metrics["per_class"].items():
+        lines.append(f"{name:<{width}}  {cell(value)}  {cell(metrics['per_class_AP50'][name])}")
+    return "\n".join(lines)

@@ -1,0 +1,137 @@
+"""`keras-gflv2 predict`: pictures with boxes, and all detections in COCO's results format."""
+
+import pathlib
+
+from keras_gflv2.cli.arguments import add_image_size, add_model, add_verbose, write_json
+from keras_gflv2.cli.sources import load_model
+
+NAME = "predict"
+HELP = "find objects in pictures"
+
+
+def add_arguments(parser):
+    parser.add_argument("images", nargs="+", help="image files, or folders of them")
+    add_model(parser)
+    parser.add_argument("--output", required=True, help="folder for pictures and detections.json")
+    parser.add_argument(
+        "--score-threshold", type=float, default=0.3, help="leave out detections below"
+    )
+    add_image_size(parser)
+    add_verbose(parser)
+
+
+def run(arguments):
+    """Writes pictures with boxes, and all detections as one JSON in COCO's results format."""
+    import keras
+
+    output = pathlib.Path(arguments.output)
+    paths, num_skipped = _readable(_image_paths(arguments.images))
+    targets = _target_paths(paths, output)
+    model = load_model(arguments.model)
+    output.mkdir(parents=True, exist_ok=True)
+    progress = keras.utils.Progbar(len(paths), verbose=arguments.verbose, unit_name="image")
+    results = []
+    for image_id, (path, target) in enumerate(zip(paths, targets)):
+        found = _detect_and_draw(model, path, target, arguments)
+        results += _results_of_image(found, image_id, path)
+        progress.update(image_id + 1)
+    write_json(output / "detections.json", results)
+    skipped = f" ({num_skipped} files in folders are not images)" if num_skipped else ""
+    print(
+        f"Wrote {len(paths)} pictures and {len(results)} detections (detections.json) to "
+        f"{output}{skipped}"
+    )
+
+
+def _detect_and_draw(model, path, target, arguments):
+    """Detections of one image, as `model.detect` gives them; writes its picture."""
+    from keras_gflv2.images import read_image
+    from keras_gflv2.visualization import draw_detections
+
+    image = read_image(path)
+    size = tuple(arguments.image_size) if arguments.image_size else None
+    (found,) = model.detect([image], arguments.score_threshold, image_size=size)
+    draw_detections(image, found).save(target)
+    return found
+
+
+def _readable(paths):
+    """Which of the files are images, and how many are not; prints which are skipped.
+
+    Decodes each before the first picture is written: a mistake shows at once.
+
+    Args:
+        paths: list of pairs of path and whether the user named it; then it must be an image.
+    """
+    from keras_gflv2.images import read_image
+
+    images, skipped = [], []
+    for path, is_named in paths:
+        try:
+            read_image(path)
+            images.append(path)
+        except ValueError:
+            if is_named:
+                raise
+            skipped.append(path.name)
+    if skipped:
+        print(f"Skipped {len(skipped)} files that are not images: {_some(skipped)}")
+    if not images:
+        raise ValueError("There is no image in what was given: nothing to do.")
+    return images, len(skipped)
+
+
+def _image_paths(names):
+    """Pairs of path and whether the user named it (True) or its folder (False)."""
+    paths = []
+    for name in names:
+        path = pathlib.Path(name)
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.is_file())
+            paths += [(p, False) for p in inside if not p.name.startswith(".")]
+        elif path.is_file():
+            paths.append((path, True))
+        else:
+            raise FileNotFoundError(f"The image {path} does not exist.")
+    if not paths:
+        raise ValueError(f"There is no image in {', '.join(names)}.")
+    return paths
+
+
+def _target_paths(paths, output):
+    """Where the picture of each path goes: its name, numbered where two are the same."""
+    sources = {path.resolve() for path in paths}
+    taken, targets = set(), []
+    for path in paths:
+        suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg", ".png") else ".png"
+        target, number = output / f"{path.stem}{suffix}", 2
+        while target in taken:
+            target, number = output / f"{path.stem}_{number}{suffix}", number + 1
+        if target.resolve() in sources:
+            raise ValueError(
+                f"--output {output} is where the images are: {target} would be overwritten. "
+                "Choose another folder."
+            )
+        taken.add(target)
+        targets.append(target)
+    return targets
+
+
+def _results_of_image(found, image_id, path):
+    return [
+        {
+            "image_id": image_id,
+            "file_name": str(path),
+            "category_id": int(label) + 1,
+            "category_name": name,
+            "bbox": [float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
+            "score": float(score),
+        }
+        for (x1, y1, x2, y2), label, name, score in zip(
+            found["boxes"], found["classes"], found["class_names"], found["confidence"]
+        )
+    ]
+
+
+def _some(names, limit=5):
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")

@@ -1,0 +1,20 @@
+"""Datasets: COCO, Pascal VOC, TFDS and synthetic shapes as batches of dense arrays."""
+
+from keras_gflv2.data.augmentation import Augmentation
+from keras_gflv2.data.coco import load_coco
+from keras_gflv2.data.pipeline import build_dataset
+from keras_gflv2.data.records import Record, Report
+from keras_gflv2.data.shapes import load_shapes
+from keras_gflv2.data.tfds import load_tfds
+from keras_gflv2.data.voc import load_voc
+
+__all__ = [
+    "Augmentation",
+    "Record",
+    "Report",
+    "build_dataset",
+    "load_coco",
+    "load_shapes",
+    "load_tfds",
+    "load_voc",
+]

@@ -1,0 +1,336 @@
+"""Random changes of an image and its boxes, as tf functions of a seed.
+
+An example is a dictionary: `image` (h, w, 3), `boxes` (N, 4) xyxy in pixels of that image,
+`classes`, `ignored`, `areas` (N,); class -1 is padding. Each function returns a new example. All
+randomness is stateless: the same seed gives the same example, in whatever thread.
+"""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from keras_gflv2.images import MEAN_COLOUR
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What `train=True` changes at random.
+
+    ```python
+    augmentation = keras_gflv2.data.Augmentation(
+        vertical_flip=0.5, rotate90=0.5, scale=(0.7, 1.4), brightness=0.2, mosaic=0.5
+    )
+    train_ds = keras_gflv2.data.load_voc("bccd", "train", train=True, augmentation=augmentation)
+    ```
+
+    Args:
+        horizontal_flip: probability of a mirror image.
+        vertical_flip: probability of turning the image upside down.
+        rotate90: probability that a whole batch is turned by 90 degrees: its canvas is transposed,
+            so twice as many canvas sizes occur. Flips make the other quarter turns.
+        scale: range of the factor by which the image is scaled, then cropped or padded to its own
+            size; uniform in the logarithm.
+        translate: largest shift as a fraction of height and width.
+        brightness: largest relative change, 0..1; the image is multiplied by 1 +- it.
+        contrast: largest relative change of the distance to the mean grey.
+        saturation: largest relative change of the distance to the pixel's grey.
+        hue: largest rotation of the hue in turns, 0..0.5.
+        mosaic: probability that an image is put together from parts of 4 images, each at its scale.
+        min_visible: a box of which less than this part of its area remains in view is dropped.
+    """
+
+    horizontal_flip: float = 0.5
+    vertical_flip: float = 0.0
+    rotate90: float = 0.0
+    scale: tuple = (1.0, 1.0)
+    translate: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    mosaic: float = 0.0
+    min_visible: float = 0.3
+
+    def __post_init__(self):
+        limits = {field.name: 1.0 for field in dataclasses.fields(self) if field.name != "scale"}
+        limits["hue"] = 0.5
+        for name, limit in limits.items():
+            value = getattr(self, name)
+            if not 0 <= value <= limit:
+                raise ValueError(f"`{name}` must be in 0..{limit:g}. Received: {name}={value!r}")
+        try:
+            low, high = (float(factor) for factor in self.scale)
+        except (TypeError, ValueError):
+            low = high = 0.0
+        if not 0 < low <= high:
+            raise ValueError(
+                "`scale` must be a range of positive factors such as (0.8, 1.25). "
+                f"Received: scale={self.scale!r}"
+            )
+
+    @property
+    def moves(self):
+        """Whether the image is scaled or shifted inside its frame."""
+        return tuple(self.scale) != (1.0, 1.0) or self.translate > 0
+
+    @property
+    def colours(self):
+        """Whether colours change."""
+        return max(self.brightness, self.contrast, self.saturation, self.hue) > 0
+
+
+def augment(example, frame, seed, augmentation):
+    """Resizes an example to a frame, scales, shifts and flips it.
+
+    The mosaic, the colours and the quarter turn come after, for they concern the result.
+
+    Args:
+        example: dictionary as above, image of any size.
+        frame: int32 (2,): height and width of the result, the image resized with its ratio kept.
+        seed: int32 (2,).
+        augmentation: an `Augmentation`.
+
+    Returns:
+        Example with a float32 image of the frame's size.
+    """
+    seeds = tf.unstack(tf.random.split(seed, 3))
+    if augmentation.moves:
+        example = scale_and_translate(example, frame, seeds[0], augmentation)
+    else:
+        example = resize(example, frame)
+    if augmentation.horizontal_flip:
+        example = maybe(augmentation.horizontal_flip, seeds[1], flip_horizontal, example)
+    if augmentation.vertical_flip:
+        example = maybe(augmentation.vertical_flip, seeds[2], flip_vertical, example)
+    return example
+
+
+def maybe(probability, seed, function, example):
+    """Applies `function` to the example with a probability."""
+    draw = tf.random.stateless_uniform([], seed)
+    return tf.cond(draw < probability, lambda: function(example), lambda: example)
+
+
+def resize(example, size):
+    """Resizes to `size` (2,) pixels with half-pixel centres, bilinear, to whole values 0..255."""
+    old = tf.shape(example["image"])[:2]
+    image = tf.cond(
+        tf.reduce_all(old == size),
+        lambda: tf.cast(example["image"], "float32"),
+        lambda: tf.floor(tf.image.resize(example["image"], size, antialias=False) + 0.5),
+    )
+    # Each side has its own ratio: the new size is rounded to whole pixels.
+    ratio = tf.cast(size, "float32") / tf.cast(old, "float32")
+    boxes = example["boxes"] * tf.stack([ratio[1], ratio[0], ratio[1], ratio[0]])
+    return example | {"image": tf.ensure_shape(image, [None, None, 3]), "boxes": boxes}
+
+
+def flip_horizontal(example):
+    """Mirrors left and right."""
+    width = tf.cast(tf.shape(example["image"])[1], "float32")
+    x1, y1, x2, y2 = tf.unstack(example["boxes"], axis=-1)
+    boxes = tf.stack([width - x2, y1, width - x1, y2], axis=-1)
+    return example | {"image": tf.reverse(example["image"], [1]), "boxes": boxes}
+
+
+def flip_vertical(example):
+    """Mirrors top and bottom."""
+    height = tf.cast(tf.shape(example["image"])[0], "float32")
+    x1, y1, x2, y2 = tf.unstack(example["boxes"], axis=-1)
+    boxes = tf.stack([x1, height - y2, x2, height - y1], axis=-1)
+    return example | {"image": tf.reverse(example["image"], [0]), "boxes": boxes}
+
+
+def quarter_turn(example):
+    """Turns by 90 degrees counter-clockwise."""
+    height, width, channels = tf.unstack(tf.shape(example["image"]))
+    rows = tf.range(height)[None, :]
+    columns = tf.range(width)[::-1, None]
+    # A gather of whole pixels takes a fraction of the time of tf.transpose, which moves channels.
+    pixels = tf.reshape(example["image"], [-1, channels])  # (h * w, 3)
+    image = tf.gather(pixels, rows * width + columns)  # (w, h, 3)
+    x1, y1, x2, y2 = tf.unstack(example["boxes"], axis=-1)
+    right = tf.cast(width, "float32")
+    boxes = tf.stack([y1, right - x2, y2, right - x1], axis=-1)
+    return example | {"image": tf.ensure_shape(image, [None, None, 3]), "boxes": boxes}
+
+
+def scale_and_translate(example, frame, seed, augmentation):
+    """Scales the image by a random factor and cuts a window of the frame's size out of it.
+
+    A larger image is cropped at a random place; a smaller one is put at a random place on the mean
+    colour. The shift comes on top.
+    """
+    factor_seed, place_seed, shift_seed = tf.unstack(tf.random.split(seed, 3))
+    low, high = augmentation.scale
+    factor = tf.exp(
+        tf.random.stateless_uniform(
+            [], factor_seed, tf.math.log(float(low)), tf.math.log(float(high))
+        )
+        if low < high
+        else tf.math.log(float(low))
+    )
+    frame_size = tf.cast(frame, "float32")
+    size = tf.maximum(tf.cast(tf.round(frame_size * factor), "int32"), 1)
+    free = frame_size - tf.cast(size, "float32")
+    offset = tf.random.stateless_uniform([2], place_seed) * free
+    shift = tf.random.stateless_uniform([2], shift_seed, -1.0, 1.0) * augmentation.translate
+    offset = tf.cast(tf.round(offset + shift * frame_size), "int32")
+    return place(resize(example, size), frame, offset, augmentation.min_visible)
+
+
+def place(example, frame, offset, min_visible=0.0):
+    """Puts an image on a frame of the mean colour, at an offset that may be negative.
+
+    Args:
+        example: dictionary as above.
+        frame: int32 (2,): height and width of the result.
+        offset: int32 (2,): row and column of the image's corner within the frame.
+        min_visible: boxes with a smaller visible part become padding; an ignored region stays as
+            long as anything of it is visible, for what it hides is still not background.
+
+    Returns:
+        Example with a float32 image of the frame's size and boxes clipped to it.
+    """
+    image = paste(tf.cast(example["image"], "float32"), frame, offset)
+    shift = tf.cast(offset, "float32")
+    boxes = example["boxes"] + tf.stack([shift[1], shift[0], shift[1], shift[0]])
+    size = tf.cast(frame, "float32")
+    limits = tf.stack([size[1], size[0], size[1], size[0]])
+    visible = tf.clip_by_value(boxes, 0.0, limits)
+    part = area(visible) / tf.maximum(area(boxes), 1e-6)
+    kept = (area(visible) > 0) & ((part >= min_visible) | (example["ignored"] == 1))
+    classes = tf.where(kept, example["classes"], -1)
+    return example | {"image": image, "boxes": visible, "classes": classes}
+
+
+def paste(image, frame, offset):
+    """Crops and pads an image with the mean colour: its corner comes to `offset` of the frame."""
+    size = tf.shape(image)[:2]
+    start = tf.clip_by_value(-offset, 0, size)
+    before = tf.clip_by_value(offset, 0, frame)
+    length = tf.maximum(tf.minimum(size - start, frame - before), 0)
+    image = image[start[0] : start[0] + length[0], start[1] : start[1] + length[1]]
+    after = frame - before - length
+    # Concatenation copies pixels exactly; subtracting the mean, padding with zero and adding it
+    # again would not.
+    mean = tf.constant(MEAN_COLOUR, "float32")
+    left = tf.broadcast_to(mean, [length[0], before[1], 3])
+    right = tf.broadcast_to(mean, [length[0], after[1], 3])
+    image = tf.concat([left, image, right], axis=1)
+    top = tf.broadcast_to(mean, [before[0], frame[1], 3])
+    bottom = tf.broadcast_to(mean, [after[0], frame[1], 3])
+    return tf.concat([top, image, bottom], axis=0)
+
+
+def area(boxes):
+    """Areas of xyxy boxes, (N,)."""
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def jitter_colour(image, seed, augmentation):
+    """Changes brightness, contrast, saturation and hue of an image of 0..255.
+
+    All four are linear in the colour, so together they are one 3x3 matrix and an offset.
+    """
+    seeds = tf.unstack(tf.random.split(seed, 4))
+
+    def draw(i, strength):
+        return tf.random.stateless_uniform([], seeds[i], -strength, strength)
+
+    luma = tf.constant(YIQ_FROM_RGB[0], "float32")
+    saturation = 1.0 + draw(2, augmentation.saturation)
+    matrix = saturation * tf.eye(3) + (1.0 - saturation) * luma[None, :]
+    if augmentation.hue:
+        matrix = tf.matmul(_hue_matrix(draw(3, augmentation.hue)), matrix)
+    brightness = 1.0 + draw(0, augmentation.brightness)
+    contrast = 1.0 + draw(1, augmentation.contrast)
+    grey = tf.reduce_sum(tf.reduce_mean(image, axis=(0, 1)) * luma) * brightness
+    # (h * w, 3) x (3, 3)
+    pixels = tf.matmul(tf.reshape(image, [-1, 3]), brightness * contrast * matrix, transpose_b=True)
+    pixels = tf.clip_by_value(pixels + (1.0 - contrast) * grey, 0.0, 255.0)
+    return tf.reshape(pixels, tf.shape(image))
+
+
+# The standard luminance weights and the two chrominance axes in whose plane hue is an angle.
+YIQ_FROM_RGB = np.array(
+    [[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], "float64"
+)
+RGB_FROM_YIQ = np.linalg.inv(YIQ_FROM_RGB)
+
+
+def _hue_matrix(turns):
+    """Matrix (3, 3) on RGB that rotates the hue by a part of a turn and keeps the luminance."""
+    sine, cosine = tf.sin(2 * np.pi * turns), tf.cos(2 * np.pi * turns)
+    rotation = tf.reshape(tf.stack([1, 0, 0, 0, cosine, -sine, 0, sine, cosine]), [3, 3])
+    to_rgb, to_yiq = (tf.constant(matrix, "float32") for matrix in (RGB_FROM_YIQ, YIQ_FROM_RGB))
+    return tf.matmul(to_rgb, tf.matmul(rotation, to_yiq))
+
+
+def mosaic(examples, seed, min_visible, max_boxes):
+    """Puts a window of each of 4 examples into the quarters of the first one's frame.
+
+    The quarters meet at a random point; objects keep their scale.
+
+    Args:
+        examples: 4 examples with float32 images, as `augment` returns them.
+        seed: int32 (2,).
+        min_visible: see `place`.
+        max_boxes: number of boxes N of the result, at least that of an example.
+
+    Returns:
+        Example of `max_boxes` boxes. Where more boxes than that are in view, the first example
+        is returned as it is rather than losing boxes.
+    """
+    centre_seed, *seeds = tf.unstack(tf.random.split(seed, 5))
+    frame = tf.shape(examples[0]["image"])[:2]
+    centre = tf.random.stateless_uniform([2], centre_seed, 0.3, 0.7)
+    centre = tf.cast(tf.round(centre * tf.cast(frame, "float32")), "int32")
+    parts = []
+    for i, (example, part_seed) in enumerate(zip(examples, seeds)):
+        row, column = divmod(i, 2)
+        top = centre[0] * row
+        left = centre[1] * column
+        height = frame[0] - centre[0] if row else centre[0]
+        width = frame[1] - centre[1] if column else centre[1]
+        window = _window(example, tf.stack([height, width]), part_seed, min_visible)
+        shift = tf.cast(tf.stack([left, top, left, top]), "float32")
+        parts.append(window | {"boxes": window["boxes"] + shift})
+    rows = [tf.concat([parts[i]["image"], parts[i + 1]["image"]], axis=1) for i in (0, 2)]
+    merged = {key: tf.concat([part[key] for part in parts], axis=0) for key in INSTANCE_KEYS}
+    merged["image"] = tf.concat(rows, axis=0)
+    visible = tf.reduce_sum(tf.cast(merged["classes"] >= 0, "int32"))
+    return tf.cond(
+        visible <= max_boxes,
+        lambda: compact(merged, max_boxes),
+        lambda: compact(examples[0], max_boxes),
+    )
+
+
+def _window(example, size, seed, min_visible):
+    """Cuts a window of `size` at a random place; a smaller image is padded."""
+    free = tf.cast(tf.maximum(tf.shape(example["image"])[:2] - size, 0), "float32")
+    offset = tf.cast(tf.round(tf.random.stateless_uniform([2], seed) * free), "int32")
+    return place(example, size, -offset, min_visible)
+
+
+INSTANCE_KEYS = ("boxes", "classes", "ignored", "areas")
+PADDING_VALUES = {"boxes": 0.0, "classes": -1, "ignored": 0, "areas": 0.0}
+
+
+def compact(example, max_boxes):
+    """Moves padding behind the objects, clears it, and makes the number of boxes `max_boxes`."""
+    padding = example["classes"] < 0
+    order = tf.argsort(tf.cast(padding, "int32"), stable=True)[:max_boxes]
+    result = {"image": example["image"]}
+    for key in INSTANCE_KEYS:
+        values = tf.gather(example[key], order)
+        empty = tf.gather(padding, order)
+        empty = empty[:, None] if key == "boxes" else empty
+        values = tf.where(empty, tf.cast(PADDING_VALUES[key], values.dtype), values)
+        missing = max_boxes - tf.shape(values)[0]
+        widths = [[0, missing], [0, 0]] if key == "boxes" else [[0, missing]]
+        values = tf.pad(values, widths, constant_values=PADDING_VALUES[key])
+        result[key] = values
+    return result

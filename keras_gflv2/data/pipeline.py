@@ -1,0 +1,355 @@
+"""From records to batches: decode, resize, augment, pad, batch with tf.data.
+
+Every loader of this package ends here, so all datasets carry the same batch and attributes.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_gflv2.data.augmentation import (
+    INSTANCE_KEYS,
+    Augmentation,
+    augment,
+    compact,
+    jitter_colour,
+    mosaic,
+    paste,
+    quarter_turn,
+    resize,
+)
+from keras_gflv2.data.sampler import BatchSampler, check_image_size, round_up
+from keras_gflv2.images import read_image
+
+CACHE_LIMIT = 1_000_000_000  # bytes of decoded pixels
+BOXES_MULTIPLE = 8
+
+BOUNDING_BOX_FORMATS = (
+    "xyxy",
+    "yxyx",
+    "xywh",
+    "center_xywh",
+    "center_yxhw",
+    "rel_xyxy",
+    "rel_yxyx",
+    "rel_xywh",
+    "rel_center_xywh",
+)
+
+
+def build_dataset(
+    records,
+    report,
+    *,
+    class_names,
+    category_ids=None,
+    image_ids=None,
+    batch_size=8,
+    image_size=(800, 1333),
+    bounding_box_format="xyxy",
+    train=False,
+    shuffle=None,
+    seed=None,
+    augmentation=None,
+    cache="auto",
+):
+    """Makes the `tf.data.Dataset` of a list of records.
+
+    Args:
+        records: list of `Record`.
+        report: the `Report` of reading them; its warnings are given here.
+        class_names: list of str.
+        category_ids: the source's own class ids in the order of `class_names`, or None.
+        image_ids: the source's own image ids in the order of the records, or None.
+        batch_size: images a batch. In training every batch is full; else the last may be smaller.
+        image_size: `(short, longest)` in pixels, or `((low, high), longest)` in training.
+        bounding_box_format: format of the boxes in the batches. Relative formats are fractions of
+            the padded batch's height and width.
+        train: whether to augment, to group images by orientation, and to fill the last batches.
+        shuffle: whether to draw a new order for each epoch; `train` by default.
+        seed: int; the same seed gives the same batches. None draws one.
+        augmentation: an `Augmentation`; by default a horizontal flip of every other image.
+        cache: whether to keep decoded images in memory; `"auto"` does below 1 GB.
+
+    Returns:
+        `tf.data.Dataset` of `{"images", "bounding_boxes": {"boxes", "classes", "ignored", "areas"},
+        "image_sizes", "original_sizes", "image_ids"}` with the attributes `class_names`,
+        `bounding_box_format`, `category_ids`, `image_ids`, `file_names`, `num_images`, `report`,
+        and `set_epoch(epoch)` which makes the next pass that of the given epoch (to resume).
+    """
+    check_options(batch_size, image_size, bounding_box_format, train, augmentation, cache)
+    if not records:
+        raise ValueError(f"{report.source}: the dataset is empty. It lists no image.")
+    report.warn()
+    augmentation = training_augmentation(augmentation, train)
+    sampler = BatchSampler(
+        sizes=[(record.height, record.width) for record in records],
+        batch_size=batch_size,
+        image_size=image_size,
+        train=train,
+        shuffle=train if shuffle is None else shuffle,
+        seed=seed,
+        rotate90=augmentation.rotate90 if augmentation else 0.0,
+        mosaic=augmentation.mosaic if augmentation else 0.0,
+    )
+    reader = RecordReader(records, cache)
+    dataset = plan_dataset(sampler)
+    assemble = ExampleAssembler(reader, augmentation, bounding_box_format)
+    dataset = dataset.map(
+        graph_function(assemble), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+    dataset = dataset.batch(batch_size, drop_remainder=sampler.always_full)
+    dataset = _fix_canvas(dataset, sampler.canvas_sizes)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(sampler.num_batches))
+    dataset = dataset.prefetch(2)
+    return attach_attributes(
+        dataset,
+        class_names=list(class_names),
+        bounding_box_format=bounding_box_format.lower(),
+        category_ids=None if category_ids is None else list(category_ids),
+        image_ids=[r.image_id for r in records] if image_ids is None else list(image_ids),
+        file_names=[record.name for record in records],
+        num_images=len(records),
+        report=report.as_dict(records),
+        set_epoch=lambda epoch: setattr(sampler, "next_epoch", int(epoch)),
+    )
+
+
+def graph_function(function):
+    """Marks a function for `Dataset.map` as one without Python control flow on tensors.
+
+    AutoGraph would rewrite the source of all that it calls: most of the time to the first batch.
+    """
+    return tf.autograph.experimental.do_not_convert(lambda *args: function(*args))
+
+
+def attach_attributes(dataset, **attributes):
+    """Sets attributes on a dataset, as `keras.utils.image_dataset_from_directory` does."""
+    for name, value in attributes.items():
+        setattr(dataset, name, value)
+    return dataset
+
+
+def training_augmentation(augmentation, train):
+    """Returns the augmentation to use: None in evaluation, a horizontal flip by default."""
+    if not train:
+        return None
+    return Augmentation() if augmentation is None else augmentation
+
+
+def check_options(batch_size, image_size, bounding_box_format, train, augmentation, cache):
+    """Raises a ValueError that names the option which cannot be used."""
+    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        raise ValueError(f"`batch_size` must be a positive int. Received: {batch_size!r}")
+    check_image_size(image_size, train)
+    if str(bounding_box_format).lower() not in BOUNDING_BOX_FORMATS:
+        raise ValueError(
+            f"`bounding_box_format` must be one of {BOUNDING_BOX_FORMATS}. "
+            f"Received: bounding_box_format={bounding_box_format!r}"
+        )
+    if augmentation is not None and not isinstance(augmentation, Augmentation):
+        raise ValueError(
+            "`augmentation` must be a keras_gflv2.data.Augmentation. "
+            f"Received: {type(augmentation).__name__}"
+        )
+    if augmentation is not None and not train:
+        raise ValueError("`augmentation` needs `train=True`. Received: train=False")
+    if cache not in ("auto", True, False):
+        raise ValueError(f'`cache` must be "auto", True or False. Received: cache={cache!r}')
+
+
+class RecordReader:
+    """Reads the image and the padded objects of a record, for `tf.numpy_function`.
+
+    Args:
+        records: list of `Record`.
+        cache: True, False, or "auto" to keep decoded images if all take less than 1 GB.
+    """
+
+    def __init__(self, records, cache="auto"):
+        self.records = records
+        most = max(len(record.boxes) for record in records)
+        self.max_boxes = max(round_up(most, BOXES_MULTIPLE), BOXES_MULTIPLE)
+        if cache == "auto":
+            size = sum(3 * record.height * record.width for record in records)
+            cache = size < CACHE_LIMIT
+        self._cache = {} if cache else None
+        # int64 only where it is needed: JAX has none.
+        largest = max(abs(int(record.image_id)) for record in records)
+        self.id_dtype = "int32" if largest < 2**31 else "int64"
+
+    def __call__(self, index):
+        """Returns image (h, w, 3) uint8, boxes (N, 4), classes, ignored, areas (N,), id."""
+        record = self.records[index]
+        padding = self.max_boxes - len(record.boxes)
+        return (
+            self.image(index),
+            np.pad(record.boxes, [(0, padding), (0, 0)]),
+            np.pad(record.classes, (0, padding), constant_values=-1),
+            np.pad(record.ignored, (0, padding)),
+            np.pad(record.areas, (0, padding)),
+            np.asarray(record.image_id, self.id_dtype),
+        )
+
+    def image(self, index):
+        """Returns the picture as `uint8` (h, w, 3)."""
+        index = int(index)
+        if self._cache is not None and index in self._cache:
+            return self._cache[index]
+        record = self.records[index]
+        if callable(record.image):
+            image = record.image()
+        else:
+            image = read_image(record.image, exif=record.exif, name=record.file)
+        if image.shape[:2] != (record.height, record.width):
+            raise ValueError(
+                f"The image {record.file} is {image.shape[:2]} pixels high and wide "
+                f"but was {(record.height, record.width)} when the dataset was made."
+            )
+        if self._cache is not None:
+            self._cache[index] = image
+        return image
+
+    def read(self, index):
+        """The same as a dictionary of tensors, in a tf.data graph."""
+        values = tf.numpy_function(
+            self,
+            [index],
+            ["uint8", "float32", "int32", "int32", "float32", self.id_dtype],
+            stateful=False,
+        )
+        image, boxes, classes, ignored, areas, image_id = values
+        count = self.max_boxes
+        return {
+            "image": tf.ensure_shape(image, [None, None, 3]),
+            "boxes": tf.ensure_shape(boxes, [count, 4]),
+            "classes": tf.ensure_shape(classes, [count]),
+            "ignored": tf.ensure_shape(ignored, [count]),
+            "areas": tf.ensure_shape(areas, [count]),
+        }, tf.ensure_shape(image_id, [])
+
+
+class ExampleAssembler:
+    """Turns the plan of one example into its part of the batch, in a tf.data graph.
+
+    Args:
+        reader: a `RecordReader`.
+        augmentation: an `Augmentation`, or None for the picture as it is.
+        bounding_box_format: format of the boxes.
+    """
+
+    def __init__(self, reader, augmentation, bounding_box_format):
+        self.reader = reader
+        self.augmentation = augmentation
+        self.bounding_box_format = bounding_box_format
+
+    def __call__(self, plan):
+        example, image_id = self.reader.read(plan["indices"][0])
+        original_size = tf.shape(example["image"])[:2]
+        if self.augmentation is None:
+            example = resize(example, resized_shape(original_size, plan["image_size"]))
+        else:
+            example = self._augment(example, plan)
+        return finish_example(
+            example, plan["canvas"], original_size, image_id, self.bounding_box_format
+        )
+
+    def _augment(self, example, plan):
+        seeds = tf.unstack(tf.random.split(plan["seed"], 6))
+        augmentation = self.augmentation
+        example = self._prepare(example, plan, seeds[0])
+        if augmentation.mosaic:
+            example = self._mosaic(example, plan, seeds[1:5])
+        elif augmentation.moves:
+            example = compact(example, self.reader.max_boxes)
+        return finish_augmentation(example, plan["quarter_turn"], seeds[5], augmentation)
+
+    def _mosaic(self, example, plan, seeds):
+        # Twice the boxes of an image: four quarters show about as many as one whole image.
+        max_boxes = 2 * self.reader.max_boxes
+
+        def with_mosaic():
+            others = [
+                self._prepare(self.reader.read(plan["indices"][i])[0], plan, seeds[i - 1])
+                for i in (1, 2, 3)
+            ]
+            return mosaic([example, *others], seeds[3], self.augmentation.min_visible, max_boxes)
+
+        return tf.cond(plan["mosaic"], with_mosaic, lambda: compact(example, max_boxes))
+
+    def _prepare(self, example, plan, seed):
+        frame = resized_shape(tf.shape(example["image"])[:2], plan["image_size"])
+        return augment(example, frame, seed, self.augmentation)
+
+
+def finish_augmentation(example, turn, seed, augmentation):
+    """Changes the colours, and turns the image by 90 degrees where `turn` says so."""
+    if augmentation.colours:
+        image = jitter_colour(example["image"], seed, augmentation)
+        example = example | {"image": image}
+    if augmentation.rotate90:
+        example = tf.cond(turn, lambda: quarter_turn(example), lambda: dict(example))
+    return example
+
+
+def resized_shape(size, image_size):
+    """`images.resize_shape` on tensors: int32 (2,) from int32 (2,) and (short, longest)."""
+    # float64 as in Python: float32 would round some sides the other way.
+    size = tf.cast(size, "float64")
+    short, longest = tf.unstack(tf.cast(image_size, "float64"))
+    scale = tf.minimum(longest / tf.reduce_max(size), short / tf.reduce_min(size))
+    return tf.maximum(tf.cast(size * scale + 0.5, "int32"), 1)
+
+
+def finish_example(example, canvas, original_size, image_id, bounding_box_format):
+    """Pads the image to the canvas and puts the boxes into their format."""
+    size = tf.shape(example["image"])[:2]
+    image = paste(example["image"], canvas, tf.zeros([2], "int32"))
+    return {
+        "images": tf.ensure_shape(image, [None, None, 3]),
+        "bounding_boxes": format_boxes(example, canvas, bounding_box_format),
+        "image_sizes": size,
+        "original_sizes": original_size,
+        "image_ids": image_id,
+    }
+
+
+def format_boxes(example, canvas, bounding_box_format):
+    """Returns the objects with their boxes, xyxy in pixels, in the given format."""
+    objects = {key: example[key] for key in INSTANCE_KEYS}
+    boxes = keras.utils.bounding_boxes.convert_format(
+        objects["boxes"],
+        source="xyxy",
+        target=bounding_box_format.lower(),
+        height=tf.cast(canvas[0], "float32"),
+        width=tf.cast(canvas[1], "float32"),
+        dtype="float32",
+    )
+    return objects | {"boxes": boxes}
+
+
+def plan_dataset(sampler):
+    """Dataset of example plans; each pass over it is a new epoch of the sampler."""
+    signature = {
+        "indices": tf.TensorSpec([None, 4], "int64"),
+        "seed": tf.TensorSpec([None, 2], "int32"),
+        "image_size": tf.TensorSpec([None, 2], "int32"),
+        "canvas": tf.TensorSpec([None, 2], "int32"),
+        "quarter_turn": tf.TensorSpec([None], "bool"),
+        "mosaic": tf.TensorSpec([None], "bool"),
+    }
+    # A batch of plans a step: Python is called once a batch only.
+    return tf.data.Dataset.from_generator(sampler, output_signature=signature).unbatch()
+
+
+def _fix_canvas(dataset, canvas_sizes):
+    """Declares height and width where all batches have the same."""
+    if len(canvas_sizes) != 1:
+        return dataset
+    height, width = canvas_sizes[0]
+
+    def declare(batch):
+        images = tf.ensure_shape(batch["images"], [None, height, width, 3])
+        return batch | {"images": images}
+
+    return dataset.map(graph_function(declare))

@@ -1,0 +1,217 @@
+"""What every reader of annotations produces: one `Record` a picture, checked and repaired.
+
+Nothing is lost silently: what is repaired is counted in a `Report`, warned of once, and carried by
+the dataset as `ds.report`.
+"""
+
+import dataclasses
+import os
+import warnings
+
+import numpy as np
+
+from keras_gflv2.images import read_image_size
+
+# Annotations that exceed the image by rounding alone are clipped without a word.
+TOLERANCE = 0.01
+
+MESSAGES = {
+    "empty_boxes": "dropped {count} boxes with x2 <= x1 or y2 <= y1",
+    "non_finite_boxes": "dropped {count} boxes with values that are not finite",
+    "outside_boxes": "dropped {count} boxes that lie outside their image",
+    "clipped_boxes": "clipped {count} boxes that reach beyond their image",
+    "size_mismatches": "used the image's own size where {count} annotations state another",
+    "repeated_images": "left out {count} repeated entries of the list of images",
+}
+
+
+@dataclasses.dataclass
+class Record:
+    """One picture and its objects.
+
+    Attributes:
+        image: path, encoded bytes, array, or a function without arguments that returns an array.
+        name: the file name or id, for messages and `ds.file_names`.
+        height, width: size in pixels, as the picture is read.
+        boxes: float32 (N, 4), xyxy in pixels of the picture.
+        classes: int32 (N,), 0..C-1.
+        ignored: int32 (N,), 1 for COCO crowds and VOC's difficult objects.
+        areas: float32 (N,), in square pixels.
+        image_id: int, COCO's id or the running index.
+        exif: whether the picture has to be turned as its EXIF orientation says.
+    """
+
+    image: object
+    name: str
+    height: int
+    width: int
+    boxes: np.ndarray
+    classes: np.ndarray
+    ignored: np.ndarray
+    areas: np.ndarray
+    image_id: int
+    exif: bool = False
+
+    @property
+    def file(self):
+        """The path, or the name where the picture is not a file, for messages."""
+        return os.fspath(self.image) if isinstance(self.image, (str, os.PathLike)) else self.name
+
+
+class Report:
+    """Counts what was repaired while a dataset was read.
+
+    Args:
+        source: name of the annotation file or folder, for messages.
+        invalid_boxes: `"drop"` repairs boxes and counts; `"error"` raises on the first one.
+    """
+
+    def __init__(self, source, invalid_boxes="drop"):
+        if invalid_boxes not in ("drop", "error"):
+            raise ValueError(
+                '`invalid_boxes` must be "drop" (repair, count and warn) or "error" (raise). '
+                f"Received: invalid_boxes={invalid_boxes!r}"
+            )
+        self.source = os.fspath(source)
+        self.invalid_boxes = invalid_boxes
+        self.counts = dict.fromkeys(MESSAGES, 0)
+        self.files = {key: [] for key in MESSAGES}
+        self._warned = set()
+
+    def add(self, key, name, count=1):
+        """Counts `count` repairs of kind `key` in the file `name`."""
+        if not count:
+            return
+        if key.endswith("_boxes") and self.invalid_boxes == "error":
+            what = MESSAGES[key].format(count=count).split(" ", 1)[1]
+            raise ValueError(
+                f"{self.source}: {name} has {what}. Correct the annotation, or pass "
+                '`invalid_boxes="drop"` to repair such boxes and count them.'
+            )
+        self.counts[key] += int(count)
+        if name not in self.files[key]:
+            self.files[key].append(name)
+
+    def warn(self):
+        """Warns of everything that was repaired, once for each kind."""
+        for key, count in self.counts.items():
+            if count and key not in self._warned:
+                self._warned.add(key)
+                names = self.files[key]
+                shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+                message = MESSAGES[key].format(count=count)
+                warnings.warn(f"{self.source}: {message} ({shown})", stacklevel=4)
+
+    def as_dict(self, records):
+        """Returns the counts, also of images and boxes, and the files concerned."""
+        return {
+            "images": len(records),
+            "boxes": int(sum(len(record.boxes) for record in records)),
+            "images_without_boxes": sum(len(record.boxes) == 0 for record in records),
+            **self.counts,
+            "files": {key: list(names) for key, names in self.files.items() if names},
+        }
+
+
+def make_record(image, name, objects, report, *, image_id, stated_size=None, size=None):
+    """Checks one picture and its boxes.
+
+    Args:
+        image: see `Record`.
+        name: file name or id for messages.
+        objects: `(boxes, classes, ignored, areas)`; boxes are (N, 4) xyxy in pixels; areas may be
+            None for the area of the box.
+        report: the `Report` that counts repairs.
+        image_id: int.
+        stated_size: `(height, width)` as the annotation has it, None if it does not say.
+        size: `(height, width)` where it is known already; else the image's header is read.
+
+    Returns:
+        A `Record` whose boxes lie inside the picture and have a positive area.
+
+    Raises:
+        FileNotFoundError: the image file does not exist.
+        ValueError: the image file is not an image, or a box is invalid and the report is strict.
+    """
+    exif = False
+    if size is None:
+        label = None if isinstance(image, (str, os.PathLike)) else name
+        height, width, orientation = read_image_size(image, label)
+        if orientation >= 5 and stated_size == (width, height) and height != width:
+            # The boxes were drawn on the upright picture.
+            exif, height, width = True, width, height
+    else:
+        height, width = size
+    if stated_size is not None and tuple(stated_size) != (height, width):
+        report.add("size_mismatches", name)
+    boxes, classes, ignored, areas = objects
+    boxes = np.asarray(boxes, "float64").reshape(-1, 4)  # (N, 4)
+    boxes, kept = repair_boxes(boxes, height, width, name, report)
+    if areas is None:
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    else:
+        areas = np.asarray(areas, "float64")[kept]
+    return Record(
+        image=image,
+        name=name,
+        height=height,
+        width=width,
+        boxes=boxes.astype("float32"),
+        classes=np.asarray(classes, "int32").reshape(-1)[kept],
+        ignored=np.asarray(ignored, "int32").reshape(-1)[kept],
+        areas=areas.astype("float32"),
+        image_id=image_id,
+        exif=exif,
+    )
+
+
+def repair_boxes(boxes, height, width, name, report):
+    """Drops boxes that cannot be used and clips those that reach out of the image.
+
+    Args:
+        boxes: float (N, 4), xyxy in pixels.
+        height, width: size of the image in pixels.
+        name: name of the image for messages.
+        report: the `Report` that counts.
+
+    Returns:
+        `(boxes, kept)`: the clipped boxes (M, 4) and the bool mask (N,) of those kept.
+    """
+    finite = np.isfinite(boxes).all(axis=-1)
+    report.add("non_finite_boxes", name, (~finite).sum())
+    boxes = np.where(finite[:, None], boxes, 0.0)
+    positive = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    report.add("empty_boxes", name, (finite & ~positive).sum())
+    limits = np.array([width, height, width, height], "float64")
+    clipped = np.clip(boxes, 0, limits)
+    inside = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
+    report.add("outside_boxes", name, (finite & positive & ~inside).sum())
+    kept = finite & positive & inside
+    changed = (np.abs(clipped - boxes) > TOLERANCE).any(axis=-1)
+    report.add("clipped_boxes", name, (kept & changed).sum())
+    return clipped[kept], kept
+
+
+def class_index(name, class_names, source):
+    """Returns the index of a class name.
+
+    Raises:
+        ValueError: the name is not among `class_names`; names it, the file, and what is allowed.
+    """
+    try:
+        return class_names.index(name)
+    except ValueError:
+        raise ValueError(
+            f"{source} has an object of the unknown class {name!r}. "
+            f"`class_names` allows: {list(class_names)}"
+        ) from None
+
+
+def check_class_names(class_names):
+    """Returns `class_names` as a list of str without repetition, or raises a ValueError."""
+    if isinstance(class_names, str):
+        raise ValueError(f"`class_names` must be a list of names. Received: {class_names!r}")
+    names = [str(name) for name in class_names]
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"`class_names` must be names without repetition. Received: {names}")
+    return names

@@ -1,0 +1,172 @@
+"""The COCO metrics, computed by pycocotools from batches in memory.
+
+In: a model and a dataset. Out: a dictionary of floats, or detections in COCO's results format.
+"""
+
+import contextlib
+import io
+
+import numpy as np
+
+from keras_gflv2.evaluation.detections import category_ids_of, class_names_of, detect_dataset
+
+# The twelve numbers of COCOeval.summarize, in its order.
+METRIC_NAMES = tuple("AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl".split())
+
+
+def evaluate_coco(model, dataset, *, verbose="auto"):
+    """Scores a detector with the twelve COCO metrics.
+
+    Boxes are compared in pixels of the original images: where a batch carries "image_sizes" and
+    "original_sizes", the resizing is undone. Sizes (small < 32^2 <= medium < 96^2 <= large square
+    pixels) go by "areas" where given, else by box area. Objects marked "ignored" (COCO's crowd,
+    VOC's difficult) are neither hits nor misses, and detections mostly inside them are no errors.
+
+    Args:
+        model: a `GFLV2`.
+        dataset: `tf.data.Dataset` or another iterable of batches: dictionaries {"images"
+            (B, H, W, 3), "bounding_boxes": {"boxes" (B, N, 4), "classes" (B, N), -1 = padding}}
+            or pairs (images, bounding_boxes). Optional beside boxes: "ignored", "areas" (B, N);
+            beside images: "image_sizes", "original_sizes" (B, 2) as height, width and
+            "image_ids" (B,). Its attributes `class_names` and `bounding_box_format` are
+            respected; without them the model's are taken. The loaders of `keras_gflv2.data` give
+            all of this.
+        verbose: `"auto"` or 1 for a progress bar, 2 for one line, 0 for silence.
+
+    Returns:
+        Dictionary with the floats "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10",
+        "AR100", "ARs", "ARm", "ARl" (0..1), and the dictionaries "per_class" and
+        "per_class_AP50" from class name to AP. As in pycocotools, -1 means that there is no such
+        object to find (for example no small one, or no object of that class).
+
+    Raises:
+        ValueError: the dataset is empty or does not fit the model's classes.
+        ImportError: pycocotools is not installed.
+
+    Example:
+        >>> metrics = keras_gflv2.evaluation.evaluate_coco(model, val_ds)
+        >>> metrics["AP"], metrics["per_class"]["circle"]
+        (0.556, 0.61)
+    """
+    images = detect_dataset(model, dataset, verbose=verbose)
+    return coco_metrics(images, class_names_of(model, dataset))
+
+
+def coco_results(model, dataset, *, verbose="auto"):
+    """Detections of a whole dataset in COCO's results format.
+
+    Args:
+        model: a `GFLV2`.
+        dataset: as in `evaluate_coco`. Its attribute `category_ids` maps class indices to COCO
+            category ids; without it the id is the class index + 1.
+        verbose: as in `evaluate_coco`.
+
+    Returns:
+        List of {"image_id", "category_id", "bbox": [x, y, width, height] in pixels of the
+        original image, "score"}, which `json.dump` writes and pycocotools' `COCO.loadRes` reads.
+    """
+    images = detect_dataset(model, dataset, verbose=verbose)
+    return results_of(images, category_ids_of(model, dataset))
+
+
+def coco_metrics(images, class_names):
+    """The metrics of `evaluate_coco` from a list of `EvaluatedImage`."""
+    # Imported here: `import keras_gflv2` must not need pycocotools.
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints at every step
+        evaluation = COCOeval(
+            _coco(images, class_names, _truth),
+            _coco(images, class_names, _detections),
+            iouType="bbox",
+        )
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    metrics = {name: float(value) for name, value in zip(METRIC_NAMES, evaluation.stats)}
+    # (10 IoU thresholds, 101 recalls, classes) at all sizes and 100 detections an image.
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    metrics["per_class"] = _mean_per_class(precision, class_names)
+    metrics["per_class_AP50"] = _mean_per_class(precision[:1], class_names)
+    return metrics
+
+
+def results_of(images, category_ids):
+    """A list of `EvaluatedImage` in COCO's results format, see `coco_results`."""
+    return [
+        {
+            "image_id": image.image_id,
+            "category_id": category_ids[label],
+            "bbox": _xywh(box),
+            "score": float(score),
+        }
+        for image in images
+        for box, label, score in zip(image.boxes, image.classes, image.scores)
+    ]
+
+
+def _mean_per_class(precision, class_names):
+    """Mean of what pycocotools could measure (not -1) for each class; -1 if nothing."""
+    means = {}
+    for index, name in enumerate(class_names):
+        measured = precision[:, :, index][precision[:, :, index] > -1]
+        means[name] = float(measured.mean()) if measured.size else -1.0
+    return means
+
+
+def _coco(images, class_names, annotations_of):
+    """A pycocotools COCO object built in memory, with our own ids for images and classes."""
+    from pycocotools.coco import COCO
+
+    annotations = [
+        annotation
+        for image_id, image in enumerate(images, start=1)
+        for annotation in annotations_of(image_id, image)
+    ]
+    for annotation_id, annotation in enumerate(annotations, start=1):
+        annotation["id"] = annotation_id  # from 1: pycocotools takes 0 for "not matched"
+    coco = COCO()
+    coco.dataset = {
+        "images": [
+            {"id": image_id, "height": image.height, "width": image.width}
+            for image_id, image in enumerate(images, start=1)
+        ],
+        "categories": [{"id": index, "name": name} for index, name in enumerate(class_names)],
+        "annotations": annotations,
+    }
+    coco.createIndex()
+    return coco
+
+
+def _truth(image_id, image):
+    return [
+        {
+            "image_id": image_id,
+            "category_id": int(label),
+            "bbox": _xywh(box),
+            "area": float(area),
+            "iscrowd": int(ignored),
+        }
+        for box, label, area, ignored in zip(
+            image.true_boxes, image.true_classes, image.true_areas, image.true_ignored
+        )
+    ]
+
+
+def _detections(image_id, image):
+    return [
+        {
+            "image_id": image_id,
+            "category_id": int(label),
+            "bbox": _xywh(box),
+            "area": float(np.prod(_xywh(box)[2:])),
+            "iscrowd": 0,
+            "score": float(score),
+        }
+        for box, label, score in zip(image.boxes, image.classes, image.scores)
+    ]
+
+
+def _xywh(box):
+    left, top, right, bottom = (float(side) for side in box)
+    return [left, top, right - left, bottom - top]

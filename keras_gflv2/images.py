@@ -1,0 +1,201 @@
+"""Reading and resizing pictures with PIL and numpy alone.
+
+In: a path, encoded bytes, a PIL image or an array of any common pixel type. Out: RGB `uint8`
+arrays (H, W, 3). `model.detect` uses this module without tensorflow, the tf.data pipelines use it
+to decode; `resize_image` equals the pipeline's `tf.image.resize` pixel for pixel.
+"""
+
+import io
+import os
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# The mean of ImageNet in RGB. Padding has this colour: the model's normalisation makes it zero.
+MEAN_COLOUR = (123.675, 116.28, 103.53)
+
+EXIF_ORIENTATION_TAG = 0x0112
+
+
+def read_image(source, *, exif=True, name=None):
+    """Reads one picture as RGB.
+
+    Args:
+        source: path, encoded bytes, PIL image, or array of shape (H, W), (H, W, 1), (H, W, 3) or
+            (H, W, 4). Arrays of `uint16` are scaled to 8 bits; float arrays are taken as 0..255.
+        exif: whether to turn the picture upright as its EXIF orientation says.
+        name: what to call the picture in error messages; the path by default.
+
+    Returns:
+        `uint8` array (H, W, 3). Grey is repeated, transparency is dropped, 16 bits become 8.
+
+    Raises:
+        FileNotFoundError: the path does not exist.
+        ValueError: the content is not a picture or is cut short; the message names the file.
+    """
+    name = name or describe_source(source)
+    if isinstance(source, np.ndarray) or (hasattr(source, "__array__") and not _is_pil(source)):
+        return _array_to_rgb(np.asarray(source), name)
+    try:
+        if _is_pil(source):
+            return _pil_to_rgb(source, exif)
+        with _open(source, name) as image:
+            return _pil_to_rgb(image, exif)
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(
+            f"The image {name} cannot be decoded: {error}. The file is damaged or cut short; "
+            "replace it or remove it from the dataset."
+        ) from error
+
+
+def read_image_size(source, name=None):
+    """Reads the size of a picture from its header without decoding it.
+
+    Args:
+        source: path or encoded bytes.
+        name: what to call the picture in error messages.
+
+    Returns:
+        `(height, width, orientation)`: the stored size in pixels and the EXIF orientation, 1..8.
+
+    Raises:
+        FileNotFoundError: the path does not exist.
+        ValueError: the content is not a picture; the message names the file.
+    """
+    with _open(source, name or describe_source(source)) as image:
+        width, height = image.size
+        try:
+            orientation = image.getexif().get(EXIF_ORIENTATION_TAG, 1)
+        except Exception:  # A broken EXIF block does not make the pixels unreadable.
+            orientation = 1
+    return height, width, orientation if orientation in range(1, 9) else 1
+
+
+def describe_source(source):
+    """Returns a short name of an image source for messages."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    if isinstance(source, (bytes, bytearray)):
+        return f"<{len(source)} bytes>"
+    return f"<{type(source).__name__}>"
+
+
+def resize_shape(size, image_size):
+    """Returns the size of a picture after resizing with its ratio kept.
+
+    Args:
+        size: `(height, width)` of the picture in pixels.
+        image_size: `(short side, longest long side)` in pixels: the picture is scaled until its
+            short side is the first or its long side is the second, whichever comes first.
+
+    Returns:
+        `(height, width)` as ints, at least 1.
+    """
+    height, width = (int(side) for side in size)
+    short_side, longest = image_size
+    scale = min(longest / max(height, width), short_side / min(height, width))
+    return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+
+
+def resize_image(image, size):
+    """Resizes with half-pixel centres, bilinear, no antialiasing: cv2's INTER_LINEAR.
+
+    The arithmetic is float32 in the order of `tf.image.resize`, so both give the same pixels.
+
+    Args:
+        image: array (H, W, C), `uint8` or float of 0..255.
+        size: `(height, width)` of the result in pixels.
+
+    Returns:
+        float32 array (height, width, C) of whole numbers; the input itself, as float32, if it has
+        that size already.
+    """
+    height, width = size
+    image = np.asarray(image)
+    if image.shape[:2] == (height, width):
+        return image.astype("float32")
+    top, bottom, row_weight = _interpolation(image.shape[0], height)
+    left, right, column_weight = _interpolation(image.shape[1], width)
+    column_weight = column_weight[None, :, None]
+    rows = {}
+    for key, row in (("top", top), ("bottom", bottom)):
+        lines = image[row].astype("float32")
+        start = lines[:, left]
+        rows[key] = start + (lines[:, right] - start) * column_weight
+    blended = rows["top"] + (rows["bottom"] - rows["top"]) * row_weight[:, None, None]
+    return np.floor(blended + np.float32(0.5))
+
+
+def _interpolation(length, new_length):
+    """Returns the two neighbours of each output position, and the weight of the second."""
+    scale = np.float32(length) / np.float32(new_length)
+    positions = (np.arange(new_length, dtype="float32") + np.float32(0.5)) * scale
+    positions = positions - np.float32(0.5)
+    floor = np.floor(positions)
+    lower = np.maximum(floor, 0).astype("int64")
+    upper = np.minimum(np.ceil(positions), length - 1).astype("int64")
+    return lower, upper, (positions - floor).astype("float32")
+
+
+def _is_pil(source):
+    return isinstance(source, Image.Image)
+
+
+def _open(source, name):
+    """Opens a path or bytes with PIL; errors name the file."""
+    if isinstance(source, (bytes, bytearray)):
+        source = io.BytesIO(source)
+    elif not isinstance(source, (str, os.PathLike)):
+        raise TypeError(
+            "An image must be a path, encoded bytes, a PIL image or an array. "
+            f"Received: {type(source).__name__}"
+        )
+    try:
+        return Image.open(source)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"The image file {name} does not exist.") from None
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{name} is not an image that PIL can read: {error}") from error
+
+
+def _pil_to_rgb(image, exif):
+    if exif:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        # PIL's own conversion clips at 255: a 16-bit picture would be all white.
+        return _array_to_rgb(_deep_grey(np.asarray(image), image.mode), "image")
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")
+    # np.array copies: the result outlives the file.
+    return np.array(image.convert("RGB"))
+
+
+def _deep_grey(pixels, mode):
+    """Brings PIL's deep grey modes to values that `_array_to_rgb` understands."""
+    if mode == "F":  # Float TIFF files hold either 0..1 or 0..255.
+        pixels = np.nan_to_num(pixels)
+        return pixels * 255 if pixels.max(initial=0) <= 1 else pixels
+    # Mode "I" is how PIL hands out 16-bit files that it cannot hold otherwise.
+    return np.clip(pixels, 0, 65535).astype("uint16")
+
+
+def _array_to_rgb(array, name):
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in array.shape:
+        raise ValueError(
+            "An image array must have shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4). "
+            f"Received for {name}: shape={array.shape}"
+        )
+    if array.dtype == np.uint16:
+        array = np.rint(array / 257.0)  # 65535 -> 255
+    elif array.dtype == bool:
+        array = array * 255
+    elif array.dtype != np.uint8:
+        if not np.isfinite(array).all():
+            raise ValueError(f"The image array {name} contains values that are not finite.")
+        array = np.clip(np.rint(array), 0, 255)
+    array = array[..., :3].astype("uint8")
+    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))

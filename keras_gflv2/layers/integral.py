@@ -1,0 +1,28 @@
+"""Logits of a general distribution in, its expected value out."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_gflv2")
+class Integral(keras.layers.Layer):
+    """Expected bin of a general distribution (Generalized Focal Loss, Eq. 4).
+
+    `sum_i P(y_i) y_i` with P the softmax of the logits and y_i = 0, 1, ..., n. Multiplied by the
+    level's stride it is the distance in pixels from a location to a side of its box.
+
+    Input (..., n + 1) logits, output (...) in bins, 0..n, float32 or wider.
+
+    >>> keras_gflv2.layers.Integral()(np.zeros((1, 4, 17)))    # 8 everywhere
+    """
+
+    def __init__(self, dtype="float32", **kwargs):
+        super().__init__(dtype=dtype, **kwargs)
+
+    def call(self, logits):
+        probabilities = ops.softmax(logits, axis=-1)
+        bins = ops.arange(logits.shape[-1], dtype=probabilities.dtype)
+        return ops.sum(probabilities * bins, axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[:-1]

@@ -1,0 +1,47 @@
+"""Images of any size in, images whose size the pyramid divides evenly out."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_gflv2")
+class PadToMultiple(keras.layers.Layer):
+    """Pads images on the right and at the bottom with one colour to a multiple of a number.
+
+    The official pipeline pads with zeros after normalisation; in raw pixels that is the mean
+    colour.
+
+    Args:
+        multiple: height and width become the next multiple of it.
+        value: the colour, one number a channel, in the images' units.
+
+    Input (B, H, W, 3), output (B, H', W', 3) with H' and W' the multiples.
+    """
+
+    def __init__(self, multiple: int = 32, value=(123.675, 116.28, 103.53), **kwargs):
+        super().__init__(**kwargs)
+        self.multiple = multiple
+        self.value = tuple(float(v) for v in value)
+
+    def call(self, images):
+        height, width = ops.shape(images)[1:3]
+        bottom, right = -height % self.multiple, -width % self.multiple
+        if isinstance(bottom, int) and isinstance(right, int) and bottom == right == 0:
+            return images
+        # Padding with 0 after a shift pads with the colour, but would round the pixels; so the
+        # colour is added to the padding alone.
+        inside = ops.pad(ops.ones_like(images[:, :, :, :1]), self._widths(bottom, right))
+        colour = ops.convert_to_tensor(self.value, dtype=images.dtype)
+        return ops.pad(images, self._widths(bottom, right)) + (1.0 - inside) * colour
+
+    @staticmethod
+    def _widths(bottom, right):
+        return [[0, 0], [0, bottom], [0, right], [0, 0]]
+
+    def compute_output_shape(self, input_shape):
+        batch, *size, channels = input_shape
+        size = [None if s is None else s + -s % self.multiple for s in size]
+        return (batch, *size, channels)
+
+    def get_config(self):
+        return {**super().get_config(), "multiple": self.multiple, "value": self.value}

@@ -1,0 +1,92 @@
+"""Logits of the four sides' distributions in, predicted localization quality out."""
+
+import keras
+from keras import ops
+
+STATISTICS = ("topk", "mean", "var")
+
+
+@keras.saving.register_keras_serializable(package="keras_gflv2")
+class DistributionGuidedQualityPredictor(keras.layers.Layer):
+    """DGQP (GFLV2, section 3.2): reads the localization quality off the shape of distributions.
+
+    A sharp distribution has a large top value, a flat one does not: the statistics of the four
+    sides are concatenated, F in Eq. 3, and `I = sigmoid(W2 relu(W1 F))` (Eq. 4) is the quality.
+
+    Args:
+        topk: how many of the largest probabilities of a side are used (k, Table 2).
+        channels: width of the hidden layer (p, Table 2).
+        statistics: which of "topk", "mean" and "var" are used (Table 1). Mean and variance are
+            those of the `topk` values: the mean of all probabilities is always 1 / (n + 1).
+
+    Input (..., 4, n + 1) logits, sides left, top, right, bottom; output (..., 1) in 0..1.
+
+    Raises:
+        ValueError: `statistics` is empty or names an unknown one; `topk` is not in 1..n + 1.
+
+    >>> quality = keras_gflv2.layers.DistributionGuidedQualityPredictor()
+    >>> quality(np.random.normal(size=(2, 100, 4, 17))).shape    # (2, 100, 1)
+    """
+
+    def __init__(
+        self,
+        topk: int = 4,
+        channels: int = 64,
+        statistics=("topk", "mean"),
+        dtype="float32",
+        **kwargs,
+    ):
+        super().__init__(dtype=dtype, **kwargs)
+        unknown = set(statistics) - set(STATISTICS)
+        if unknown or not statistics:
+            raise ValueError(
+                f"`statistics` must name one or more of {STATISTICS}, got {tuple(statistics)}."
+            )
+        if topk < 1:
+            raise ValueError(f"`topk` must be at least 1, got {topk}.")
+        self.topk = topk
+        self.channels = channels
+        self.statistics = tuple(statistics)
+        init = keras.initializers.RandomNormal(stddev=0.01)
+        self.hidden = keras.layers.Dense(
+            channels, activation="relu", kernel_initializer=init, dtype=dtype, name="hidden"
+        )
+        self.quality = keras.layers.Dense(
+            1, activation="sigmoid", kernel_initializer=init.clone(), dtype=dtype, name="quality"
+        )
+
+    def build(self, input_shape):
+        if self.topk > input_shape[-1]:
+            raise ValueError(
+                f"`topk` is {self.topk}, more than the {input_shape[-1]} values of a distribution."
+            )
+        per_side = sum(self.topk if s == "topk" else 1 for s in self.statistics)
+        self.hidden.build((None, 4 * per_side))
+        self.quality.build((None, self.channels))
+
+    def call(self, logits):
+        probabilities = ops.softmax(logits, axis=-1)
+        features = self._statistics(probabilities)  # (..., 4, k + 1)
+        shape = ops.shape(features)
+        features = ops.reshape(features, (*shape[:-2], 4 * features.shape[-1]))
+        return self.quality(self.hidden(features))
+
+    def _statistics(self, probabilities):
+        top = ops.top_k(probabilities, self.topk)[0]
+        available = {
+            "topk": lambda: top,
+            "mean": lambda: ops.mean(top, axis=-1, keepdims=True),
+            "var": lambda: ops.var(top, axis=-1, keepdims=True),
+        }
+        return ops.concatenate([available[s]() for s in self.statistics], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-2], 1)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "topk": self.topk,
+            "channels": self.channels,
+            "statistics": self.statistics,
+        }

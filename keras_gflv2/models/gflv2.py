@@ -1,0 +1,550 @@
+"""GFLV2: images in, raw predictions or detections out; the losses that train it."""
+
+import copy
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_gflv2 import boxes as box_ops
+from keras_gflv2 import recipes
+from keras_gflv2.assigners import ATSSAssigner
+from keras_gflv2.backbones.resnet import PIXEL_MEAN
+from keras_gflv2.images import read_image, resize_image, resize_shape
+from keras_gflv2.layers import FeaturePyramid, GFLHead, Integral, PadToMultiple
+from keras_gflv2.losses import DistributionFocalLoss, GIoULoss, QualityFocalLoss
+from keras_gflv2.models import inputs as model_inputs
+from keras_gflv2.models import presets
+from keras_gflv2.models.replicas import number_of_replicas, sum_over_replicas
+from keras_gflv2.postprocessing import PredictionDecoder
+
+LEVELS = ("P3", "P4", "P5", "P6", "P7")
+STRIDES = (8, 16, 32, 64, 128)
+# The coarsest level that convolutions reach evenly; P6 and P7 round up.
+SIZE_MULTIPLE = 32
+LOSS_WEIGHTS = {"classification": 1.0, "box": 2.0, "distribution": 0.25}
+
+
+@keras.saving.register_keras_serializable(package="keras_gflv2")
+class GFLV2(keras.Model):
+    """Generalized Focal Loss V2 (Li et al., 2021): a dense one-stage detector.
+
+    Each location predicts class probabilities and, for each side of a box, a distribution over
+    distances; the shape of the four distributions tells how well the box is located, and that
+    quality multiplies the class probability.
+
+    Args:
+        backbone: a Keras model with pyramid outputs {"P3", "P4", "P5"}: one of
+            `keras_gflv2.backbones`, of KerasCV (`pyramid_level_inputs`), of KerasHub
+            (`pyramid_outputs`) or any model with these output names. It gets RGB in 0..255.
+        num_classes: number of classes, without background.
+        bounding_box_format: KerasCV's name of the format of the boxes in `fit` and of those that
+            `predict` returns: "xyxy", "xywh", "rel_yxyx", ... Relative ones refer to the batch.
+        reg_max: last bin of a side's distribution; distances reach `reg_max` strides.
+        fpn_channels: width of the feature pyramid.
+        head_channels, head_depth, head_norm_groups: the head's towers.
+        quality_topk, quality_channels, quality_statistics: the quality predictor (Tables 1 and 2);
+            `quality_statistics=()` makes it GFLV1.
+        prediction_decoder: a `PredictionDecoder`, or a layer with its call signature.
+        class_names: list of `num_classes` names, used by `detect` and drawings.
+        image_size: (short side, longest long side) in pixels to which `detect` resizes images.
+
+    Call argument: images (B, H, W, 3) of any size. Returns {"scores": (B, A, num_classes) in 0..1,
+    "box_distributions": (B, A, 4, reg_max + 1) logits} for the A locations of all levels.
+
+    >>> model = keras_gflv2.GFLV2(keras_gflv2.backbones.ResNet(18), num_classes=3)
+    >>> model.compile()
+    >>> model.fit(train_ds, validation_data=val_ds)
+    >>> model.predict(images)["boxes"]
+    """
+
+    def __init__(
+        self,
+        backbone,
+        num_classes: int,
+        bounding_box_format: str = "xyxy",
+        reg_max: int = 16,
+        fpn_channels: int = 256,
+        head_channels: int = 256,
+        head_depth: int = 4,
+        head_norm_groups: int = 32,
+        quality_topk: int = 4,
+        quality_channels: int = 64,
+        quality_statistics=("topk", "mean"),
+        prediction_decoder=None,
+        class_names=None,
+        image_size=(800, 1333),
+        name: str = "gflv2",
+        **kwargs,
+    ):
+        model_inputs.check_box_format(bounding_box_format)
+        if class_names is not None and len(class_names) != num_classes:
+            raise ValueError(
+                f"`class_names` must have num_classes={num_classes} names, got {len(class_names)}."
+            )
+        # === Layers ===
+        dtype = kwargs.get("dtype")
+        pad = PadToMultiple(
+            SIZE_MULTIPLE,
+            getattr(backbone, "pixel_mean", PIXEL_MEAN),
+            dtype="float32",
+            name="pad",
+        )
+        extractor = feature_extractor(backbone)
+        pyramid = FeaturePyramid(fpn_channels, dtype=dtype, name="feature_pyramid")
+        head = GFLHead(
+            num_classes,
+            reg_max=reg_max,
+            channels=head_channels,
+            depth=head_depth,
+            norm_groups=head_norm_groups,
+            quality_topk=quality_topk,
+            quality_channels=quality_channels,
+            quality_statistics=quality_statistics,
+            levels=LEVELS,
+            dtype=dtype,
+            name="head",
+        )
+
+        # === Functional Model ===
+        images = keras.Input((None, None, 3), name="images")
+        outputs = head(pyramid(extractor(pad(images))))
+        super().__init__(images, outputs, name=name, **kwargs)
+
+        # === Config ===
+        self.backbone = backbone
+        self.feature_pyramid = pyramid
+        self.head = head
+        self.num_classes = num_classes
+        self.bounding_box_format = bounding_box_format
+        self.reg_max = reg_max
+        self.fpn_channels = fpn_channels
+        self.head_channels = head_channels
+        self.head_depth = head_depth
+        self.head_norm_groups = head_norm_groups
+        self.quality_topk = quality_topk
+        self.quality_channels = quality_channels
+        self.quality_statistics = tuple(quality_statistics)
+        self.prediction_decoder = prediction_decoder or PredictionDecoder()
+        self.class_names = list(class_names) if class_names is not None else None
+        self.image_size = tuple(image_size)
+
+        # === Parts without weights ===
+        self.integral = Integral(name="integral")
+        self.assigner = ATSSAssigner()
+        self._trackers = {name: keras.metrics.Mean(name=f"{name}_loss") for name in LOSS_WEIGHTS}
+
+    # === Training ===
+
+    def compile(
+        self,
+        optimizer=None,
+        classification_loss=None,
+        box_loss=None,
+        distribution_loss=None,
+        *,
+        loss_weights=None,
+        jit_compile="auto",
+        **kwargs,
+    ):
+        """Configures training; without arguments as in the paper.
+
+        Args:
+            optimizer: any Keras optimizer. Default: SGD, learning rate 0.01 (for 16 images a
+                batch) after a warm-up of 500 steps, momentum 0.9, L2 1e-4.
+            classification_loss: a loss of targets and joint scores (B, A, C). Default
+                `QualityFocalLoss()`.
+            box_loss: a loss of boxes (B, A, 4), xyxy in strides. Default `GIoULoss()`.
+            distribution_loss: a loss of distances (B, A, 4) in bins and logits
+                (B, A, 4, reg_max + 1). Default `DistributionFocalLoss()`.
+            loss_weights: dictionary with any of "classification" (1), "box" (2) and
+                "distribution" (0.25).
+            jit_compile: "auto" compiles with XLA on JAX only: on TensorFlow it would compile
+                anew, for seconds, for every image size.
+            **kwargs: as in `keras.Model.compile`, e.g. `run_eagerly`, `steps_per_execution`.
+
+        Raises:
+            ValueError: `loss` or `metrics` were given, or an unknown loss weight.
+        """
+        for name, instead in (
+            ("loss", "classification_loss, box_loss or distribution_loss"),
+            ("metrics", "the callback keras_gflv2.evaluation.COCOMetrics"),
+        ):
+            if kwargs.pop(name, None) is not None:
+                raise ValueError(f"GFLV2.compile takes no `{name}`; use {instead}.")
+        unknown = set(loss_weights or {}) - set(LOSS_WEIGHTS)
+        if unknown:
+            raise ValueError(f"`loss_weights` has {sorted(unknown)}; known: {list(LOSS_WEIGHTS)}.")
+        self._compile_arguments = {
+            "optimizer": optimizer,
+            "classification_loss": classification_loss,
+            "box_loss": box_loss,
+            "distribution_loss": distribution_loss,
+            "loss_weights": loss_weights,
+            "jit_compile": jit_compile,
+            **kwargs,
+        }
+        if jit_compile == "auto" and keras.backend.backend() == "tensorflow":
+            jit_compile = False
+        self._term_losses = {
+            "classification": keras.losses.get(classification_loss) or QualityFocalLoss(),
+            "box": keras.losses.get(box_loss) or GIoULoss(),
+            "distribution": keras.losses.get(distribution_loss) or DistributionFocalLoss(),
+        }
+        self._term_weights = {**LOSS_WEIGHTS, **(loss_weights or {})}
+        if optimizer is None:
+            optimizer = recipes.paper_optimizer()
+        self._compile_arguments["optimizer"] = optimizer
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        self._compile_arguments["optimizer"] = self.optimizer
+
+    def get_compile_config(self):
+        if not self.compiled:
+            return None
+        return keras.saving.serialize_keras_object(self._compile_arguments)
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if hasattr(self, "optimizer") and self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def fit(self, x=None, y=None, **kwargs):
+        """`keras.Model.fit` on dictionaries or pairs; see `compute_loss` for their contents.
+
+        Raises:
+            ValueError: the first batch (or the arrays) has boxes or classes that cannot be meant.
+        """
+        model_inputs.check_first_batch(x, y, self.num_classes, self.bounding_box_format)
+        return super().fit(x, y, **kwargs)
+
+    def make_train_function(self, force=False):
+        # Variables made while TensorFlow traces a step have it trace the step a second time.
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
+    def train_step(self, *args):
+        # JAX passes its state before the data.
+        images, targets = model_inputs.unpack(args[-1], need_targets=True)
+        return super().train_step(*args[:-1], (images, targets))
+
+    def test_step(self, *args):
+        images, targets = model_inputs.unpack(args[-1], need_targets=True)
+        return super().test_step(*args[:-1], (images, targets))
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Weighted sum of the three losses, normalised over all replicas.
+
+        Args:
+            x: images (B, H, W, 3).
+            y: {"boxes": (B, N, 4) in `bounding_box_format`, "classes": (B, N), -1 = padding};
+                optional "ignored" (B, N), non-zero for boxes to be left out; "image_sizes" (B, 2),
+                height and width of each image inside the batch.
+            y_pred: what calling the model returns.
+        """
+        del sample_weight, training
+        height, width = ops.shape(x)[1:3]
+        shapes = self._level_shapes(height, width)
+        boxes = self._to_xyxy(y["boxes"], height, width)
+        assigned, counted = self.assigner(
+            boxes, y["classes"], shapes, STRIDES, y.get("image_sizes"), y.get("ignored")
+        )
+        losses = self._loss_terms(boxes, y["classes"], assigned, counted, shapes, y_pred)
+        replicas = number_of_replicas()
+        for name, value in losses.items():
+            # Every replica holds its part of the sum; logs are means over the replicas.
+            self._trackers[name].update_state(value * replicas)
+        total = sum(losses.values())
+        return total + sum(self.losses) / replicas if self.losses else total
+
+    def _loss_terms(self, boxes, classes, assigned, counted, shapes, y_pred):
+        """The three weighted losses of one batch; `boxes` xyxy in pixels."""
+        scores, distributions = y_pred["scores"], y_pred["box_distributions"]
+        points, strides = box_ops.locations(shapes, STRIDES)
+        points = points / strides  # in strides from here on, as the distributions are
+        positive = assigned >= 0  # (B, A)
+        box_index = ops.maximum(assigned, 0)
+        target_boxes = ops.take_along_axis(boxes, box_index[..., None], axis=1) / strides
+        # A location without an object gets the unit box around it: finite, with weight zero.
+        unit = box_ops.boxes_from_distances(points, ops.ones_like(target_boxes))
+        target_boxes = ops.where(positive[..., None], target_boxes, unit)  # (B, A, 4)
+        predicted = box_ops.boxes_from_distances(points, self.integral(distributions))
+
+        # Joint representation: the IoU at the object's class, 0 elsewhere (Eq. 1).
+        quality = box_ops.iou(ops.stop_gradient(predicted), target_boxes)
+        quality = ops.where(positive, quality, 0.0)
+        target_class = ops.take_along_axis(ops.cast(classes, "int32"), box_index, axis=1)
+        one_hot = ops.one_hot(target_class, self.num_classes, dtype="float32")
+        classification = self._per_location("classification", quality[..., None] * one_hot, scores)
+        # As in the official code an image without an object counts as one with one positive.
+        in_image = ops.maximum(ops.sum(ops.cast(positive, "float32"), axis=1), 1.0)
+        num_positive = sum_over_replicas(ops.sum(in_image))
+
+        # Boxes weigh as much as they are trusted: the detached joint score.
+        trust = ops.where(positive, ops.stop_gradient(ops.max(scores, axis=-1)), 0.0)
+        total_trust = sum_over_replicas(ops.sum(trust))
+        total_trust = ops.where(total_trust > 0, total_trust, 1.0)
+        box = self._per_location("box", target_boxes, predicted)
+        distances = box_ops.distances_from_boxes(points, target_boxes)
+        distribution = self._per_location("distribution", distances, distributions) / 4
+        return {
+            "classification": self._term_weights["classification"]
+            * ops.sum(ops.where(counted, classification, 0.0))
+            / num_positive,
+            "box": self._term_weights["box"] * ops.sum(box * trust) / total_trust,
+            "distribution": self._term_weights["distribution"]
+            * ops.sum(distribution * trust)
+            / total_trust,
+        }
+
+    def _per_location(self, name, y_true, y_pred):
+        """One unreduced loss a location, (B, A): the loss's own reduction is replaced by ours."""
+        loss = self._term_losses[name]
+        values = getattr(loss, "call", loss)(y_true, y_pred)
+        return ops.sum(values, axis=-1) if len(values.shape) == 3 else values
+
+    # === Inference ===
+
+    def predict(self, x, *args, **kwargs):
+        """Detections in a batch, an array or a dataset of images.
+
+        Args:
+            x: images (B, H, W, 3), a dictionary with "images" and, optionally, "image_sizes", or
+                a dataset of either.
+
+        Returns:
+            Dictionary of numpy arrays: "boxes" (B, D, 4) in `bounding_box_format`, "classes"
+            (B, D), "confidence" (B, D), best first, -1 after the last; "num_detections" (B,).
+        """
+        return _without_uncertainties(super().predict(x, *args, **kwargs))
+
+    def predict_on_batch(self, x):
+        """As `predict`, for one batch."""
+        return _without_uncertainties(super().predict_on_batch(x))
+
+    def predict_step(self, *args):
+        images, targets = model_inputs.unpack(args[-1])
+        outputs = super().predict_step(*args[:-1], (images,))
+        if isinstance(outputs, tuple):  # JAX returns the state too
+            outputs, state = outputs
+            return self._decode(outputs, images, targets.get("image_sizes")), state
+        return self._decode(outputs, images, targets.get("image_sizes"))
+
+    def decode_predictions(self, predictions, images, image_sizes=None):
+        """Turns what calling the model returns into detections, as `predict` does.
+
+        Args:
+            predictions: {"scores", "box_distributions"}.
+            images: the images (B, H, W, 3) that they are of.
+            image_sizes: (B, 2) height and width of each image inside the batch; boxes are clipped
+                to it. Default: the batch's size.
+        """
+        return _without_uncertainties(self._decode(predictions, images, image_sizes))
+
+    def _decode(self, predictions, images, image_sizes):
+        """Detections with "uncertainties" (B, D, 4): standard deviation of each side, in pixels."""
+        height, width = ops.shape(images)[1:3]
+        shapes = self._level_shapes(height, width)
+        points, strides = box_ops.locations(shapes, STRIDES)
+        distributions = predictions["box_distributions"]
+        boxes = box_ops.boxes_from_distances(points, self.integral(distributions) * strides)
+        if image_sizes is None:
+            image_sizes = ops.stack([height, width])[None]
+        sizes = ops.cast(image_sizes, "float32")[:, None]  # (B, 1, 2)
+        boxes = box_ops.clip(boxes, sizes[..., :1], sizes[..., 1:])
+
+        detections = dict(
+            self.prediction_decoder(
+                predictions["scores"],
+                boxes,
+                locations_per_level=[rows * columns for rows, columns in shapes],
+            )
+        )
+        present = detections["classes"][..., None] >= 0
+        locations = detections.pop("locations", None)
+        if locations is not None:
+            index = ops.maximum(locations, 0)
+            chosen = ops.take_along_axis(distributions, index[..., None, None], axis=1)
+            spread = self._standard_deviation(chosen) * ops.take(strides, index, axis=0)
+            detections["uncertainties"] = ops.where(present, spread, -1.0)
+        converted = self._from_xyxy(detections["boxes"], height, width)
+        detections["boxes"] = ops.where(present, converted, -1.0)
+        return detections
+
+    def _standard_deviation(self, distributions):
+        """Standard deviation (...) in bins of distributions (..., n + 1) given as logits."""
+        probabilities = ops.softmax(distributions, axis=-1)
+        bins = ops.arange(self.reg_max + 1, dtype="float32")
+        offset = bins - self.integral(distributions)[..., None]
+        return ops.sqrt(ops.sum(probabilities * ops.square(offset), axis=-1))
+
+    def detect(self, images, score_threshold=0.3, image_size=None, batch_size=8):
+        """Detections in images of any sizes, in each image's own pixels.
+
+        Args:
+            images: one or a list of paths, PIL images or arrays (H, W, 3) RGB in 0..255.
+            score_threshold: detections below are left out.
+            image_size: (short side, longest long side) to resize to. Default: `self.image_size`.
+            batch_size: images of like size are run together, at most so many.
+
+        Returns:
+            List of a dictionary an image: "boxes" (n, 4) float32 xyxy in pixels of that image,
+            "classes" (n,), "confidence" (n,), best first, "class_names" (list of n strings) and
+            "uncertainties" (n, 4): standard deviation of the left, top, right and bottom side.
+        """
+        if not isinstance(images, (list, tuple)):
+            images = [images]
+        image_size = image_size or self.image_size
+        originals = [read_image(image) for image in images]
+        shapes = [resize_shape(image.shape[:2], image_size) for image in originals]
+        # A compiled backend compiles for every canvas: it gets few of them.
+        multiple = 128 if self.jit_compile else SIZE_MULTIPLE
+        canvases = [tuple(-(-side // multiple) * multiple for side in s) for s in shapes]
+        results = [None] * len(originals)
+        for canvas in sorted(set(canvases)):
+            members = [i for i, c in enumerate(canvases) if c == canvas]
+            for start in range(0, len(members), batch_size):
+                chunk = members[start : start + batch_size]
+                batch = self._canvas_batch(
+                    [originals[i] for i in chunk], [shapes[i] for i in chunk], canvas
+                )
+                found = super().predict_on_batch(batch)
+                for row, i in enumerate(chunk):
+                    one = {k: np.array(v[row]) for k, v in found.items()}
+                    results[i] = self._to_original(
+                        one, originals[i].shape[:2], shapes[i], canvas, score_threshold
+                    )
+        return results
+
+    def _canvas_batch(self, images, shapes, canvas):
+        colour = getattr(self.backbone, "pixel_mean", PIXEL_MEAN)
+        batch = np.tile(np.float32(colour), (len(images), *canvas, 1))
+        for row, (image, (height, width)) in enumerate(zip(images, shapes)):
+            batch[row, :height, :width] = resize_image(image, (height, width))
+        return {"images": batch, "image_sizes": np.array(shapes, "int32")}
+
+    def _to_original(self, found, original, resized, canvas, score_threshold):
+        """One row of `predict`'s answer -> detections in the pixels of the original image."""
+        keep = (found["classes"] >= 0) & (found["confidence"] > score_threshold)
+        boxes = ops.convert_to_numpy(self._to_xyxy(found["boxes"][keep], *canvas))
+        scale = np.float32([original[1] / resized[1], original[0] / resized[0]] * 2)
+        classes = found["classes"][keep].astype("int32")
+        names = self.class_names or [str(i) for i in range(self.num_classes)]
+        result = {
+            "boxes": boxes.reshape(-1, 4).astype("float32") * scale,
+            "classes": classes,
+            "confidence": found["confidence"][keep],
+            "class_names": [names[c] for c in classes],
+        }
+        if "uncertainties" in found:
+            result["uncertainties"] = found["uncertainties"][keep] * scale
+        return result
+
+    # === Geometry ===
+
+    def _level_shapes(self, height, width):
+        """Rows and columns of every level for a batch of this size before it is padded."""
+        height = -(-height // SIZE_MULTIPLE) * SIZE_MULTIPLE
+        width = -(-width // SIZE_MULTIPLE) * SIZE_MULTIPLE
+        return box_ops.level_shapes(height, width, STRIDES)
+
+    def _to_xyxy(self, boxes, height, width):
+        return _convert(boxes, self.bounding_box_format, "xyxy", height, width)
+
+    def _from_xyxy(self, boxes, height, width):
+        return _convert(boxes, "xyxy", self.bounding_box_format, height, width)
+
+    # === Saving ===
+
+    presets = presets.descriptions()
+
+    @classmethod
+    def from_preset(cls, preset, load_weights=True, **overrides):
+        """A detector from a built-in name or from a folder that `save_to_preset` wrote.
+
+        Args:
+            preset: name or path.
+            load_weights: False gives the architecture with fresh weights.
+            **overrides: constructor arguments to change, e.g. `num_classes`,
+                `bounding_box_format`. With another `num_classes` all weights are kept but those
+                of the classification convolution.
+        """
+        return presets.load(cls, preset, load_weights, overrides)
+
+    def save_to_preset(self, directory):
+        """Writes configuration and weights to a folder that `from_preset` loads exactly."""
+        return presets.save(self, directory)
+
+    def get_config(self):
+        return {
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "num_classes": self.num_classes,
+            "bounding_box_format": self.bounding_box_format,
+            "reg_max": self.reg_max,
+            "fpn_channels": self.fpn_channels,
+            "head_channels": self.head_channels,
+            "head_depth": self.head_depth,
+            "head_norm_groups": self.head_norm_groups,
+            "quality_topk": self.quality_topk,
+            "quality_channels": self.quality_channels,
+            "quality_statistics": self.quality_statistics,
+            "prediction_decoder": keras.saving.serialize_keras_object(self.prediction_decoder),
+            "class_names": self.class_names,
+            "image_size": self.image_size,
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = copy.deepcopy(config)  # deserialising empties what it reads
+        for name in ("backbone", "prediction_decoder", "dtype"):
+            if isinstance(config.get(name), dict):
+                config[name] = keras.saving.deserialize_keras_object(config[name])
+        trainable = config.pop("trainable", True)
+        model = cls(**config)
+        if not trainable:
+            model.trainable = False
+        return model
+
+
+def feature_extractor(backbone):
+    """A model from images to {"P3", "P4", "P5"}, out of any of the kinds of backbone."""
+    outputs = None
+    if hasattr(backbone, "pyramid_outputs"):  # KerasHub
+        outputs = backbone.pyramid_outputs
+    elif hasattr(backbone, "pyramid_level_inputs"):  # KerasCV
+        outputs = {
+            level: backbone.get_layer(name).output
+            for level, name in backbone.pyramid_level_inputs.items()
+        }
+    elif isinstance(getattr(backbone, "output", None), dict):
+        outputs = backbone.output
+    outputs = {f"P{k}" if isinstance(k, int) else k: v for k, v in (outputs or {}).items()}
+    missing = [level for level in LEVELS[:3] if level not in outputs]
+    if missing:
+        raise ValueError(
+            "`backbone` must be a Keras model with the outputs P3, P4 and P5 (a dictionary, "
+            "`pyramid_level_inputs` as KerasCV's or `pyramid_outputs` as KerasHub's); "
+            f"{missing} missing in {type(backbone).__name__}."
+        )
+    if list(outputs) == list(LEVELS[:3]) and isinstance(getattr(backbone, "output", None), dict):
+        return backbone
+    return keras.Model(
+        backbone.inputs[0], {level: outputs[level] for level in LEVELS[:3]}, name="features"
+    )
+
+
+def _convert(boxes, source, target, height, width):
+    """Box format conversion; relative formats refer to `height` and `width`."""
+    boxes = ops.cast(boxes, "float32")
+    if source.lower() == target.lower():
+        return boxes
+    return keras.utils.bounding_boxes.convert_format(
+        boxes, source=source, target=target, height=height, width=width, dtype="float32"
+    )
+
+
+def _without_uncertainties(detections):
+    return {k: v for k, v in detections.items() if k != "uncertainties"}

@@ -1,0 +1,96 @@
+"""Scores and boxes of every location in, the final detections out."""
+
+import keras
+from keras import ops
+
+from keras_gflv2.postprocessing.nms import non_max_suppression
+
+
+@keras.saving.register_keras_serializable(package="keras_gflv2")
+class PredictionDecoder(keras.layers.Layer):
+    """Selects detections in the order of the official code: level by level, then NMS by class.
+
+    Of each level the `pre_nms_topk` locations with the largest score of any class remain; every
+    class of them above the threshold is a candidate of greedy NMS.
+
+    Args:
+        score_threshold: scores must be greater.
+        nms_iou_threshold: a better box of the same class that overlaps by more suppresses.
+        pre_nms_topk: locations kept a level.
+        max_detections: D, the length of the result.
+
+    Call arguments:
+        scores: (B, A, C) in 0..1.
+        boxes: (B, A, 4) xyxy.
+        locations_per_level: list of how many of the A locations each level has.
+
+    Returns:
+        {"boxes": (B, D, 4), "classes": (B, D) int32, "confidence": (B, D) float32,
+        "num_detections": (B,) int32, "locations": (B, D) int32 indices into A}, best first; -1
+        after the last detection. A replacement may leave out "locations".
+    """
+
+    def __init__(
+        self,
+        score_threshold: float = 0.05,
+        nms_iou_threshold: float = 0.6,
+        pre_nms_topk: int = 1000,
+        max_detections: int = 100,
+        dtype="float32",
+        **kwargs,
+    ):
+        super().__init__(dtype=dtype, **kwargs)
+        if max_detections < 1 or pre_nms_topk < 1:
+            raise ValueError(
+                "`max_detections` and `pre_nms_topk` must be at least 1, got "
+                f"{max_detections} and {pre_nms_topk}."
+            )
+        self.score_threshold = score_threshold
+        self.nms_iou_threshold = nms_iou_threshold
+        self.pre_nms_topk = pre_nms_topk
+        self.max_detections = max_detections
+
+    def call(self, scores, boxes, locations_per_level):
+        locations = self._best_locations(scores, locations_per_level)  # (B, M)
+        scores = ops.take_along_axis(scores, locations[..., None], axis=1)
+        boxes = ops.take_along_axis(boxes, locations[..., None], axis=1)
+        kept = non_max_suppression(
+            scores,
+            boxes,
+            score_threshold=self.score_threshold,
+            iou_threshold=self.nms_iou_threshold,
+            max_detections=self.max_detections,
+        )
+        present = kept["indices"] >= 0
+        index = ops.maximum(kept["indices"], 0)
+        boxes = ops.take_along_axis(boxes, index[..., None], axis=1)
+        return {
+            "boxes": ops.where(present[..., None], boxes, -1.0),
+            "classes": kept["classes"],
+            "confidence": kept["confidence"],
+            "num_detections": ops.sum(ops.cast(present, "int32"), axis=1),
+            "locations": ops.where(present, ops.take_along_axis(locations, index, axis=1), -1),
+        }
+
+    def _best_locations(self, scores, locations_per_level):
+        """Indices (B, M) of the best locations of each level."""
+        best = ops.max(scores, axis=-1)
+        chosen, start = [], 0
+        for length in locations_per_level:
+            level = best[:, start : start + length]
+            # A level that is known to be small is taken whole.
+            k = self.pre_nms_topk
+            k = min(k, length) if isinstance(length, int) else ops.minimum(k, length)
+            _, index = ops.top_k(level, k)
+            chosen.append(ops.cast(index, "int32") + start)
+            start = start + length
+        return ops.concatenate(chosen, axis=1)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "score_threshold": self.score_threshold,
+            "nms_iou_threshold": self.nms_iou_threshold,
+            "pre_nms_topk": self.pre_nms_topk,
+            "max_detections": self.max_detections,
+        }

@@ -1,0 +1,62 @@
+"""Several devices follow one, and three backends give the same detections."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from common import random_batch, small_model
+
+SCRIPT = Path(__file__).parent / "device_script.py"
+
+
+def run(mode, *arguments, backend=None):
+    """One process with its own backend and logical devices; returns what it printed as JSON."""
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": backend or keras.backend.backend(),
+        "PYTHONPATH": os.pathsep.join([str(SCRIPT.parents[1]), *sys.path]),
+        "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=2",
+    }
+    result = subprocess.run(
+        [sys.executable, str(SCRIPT), mode, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=600,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras has no distribution on torch")
+def test_two_devices_follow_the_losses_of_one():
+    """Also when all boxes are on one device: normalisers are sums over both."""
+    one, two = run("train", 1), run("train", 2)
+    assert len(one["loss"]) == 5
+    for name in one:
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="one suite compares all three backends"
+)
+@pytest.mark.parametrize("other", ["jax", "torch"])
+def test_backends_give_the_same_detections(other, tmp_path):
+    pytest.importorskip(other)
+    model = small_model()
+    model.compile(keras.optimizers.Adam(3e-3))
+    batch = random_batch(size=(96, 150))
+    model.fit(batch, epochs=15, verbose=0)
+    model.save(tmp_path / "model.keras")
+    expected = model.predict(batch["images"], verbose=0)
+    run("predict", tmp_path, backend=other)
+    found = np.load(tmp_path / f"{other}.npz")
+    assert expected["num_detections"].min() > 0
+    np.testing.assert_array_equal(found["num_detections"], expected["num_detections"])
+    np.testing.assert_allclose(found["confidence"], expected["confidence"], atol=1e-4)
+    np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=0.01)

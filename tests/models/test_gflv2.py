@@ -1,0 +1,352 @@
+import keras
+import numpy as np
+import pytest
+from common import random_batch, small_model, to_numpy
+
+import keras_gflv2
+from keras_gflv2.checkpoints import load_checkpoint
+from keras_gflv2.checkpoints.mmdetection import name_map
+from keras_gflv2.postprocessing import PredictionDecoder
+
+# Steps run eagerly where tracing them would take most of the time.
+EAGER = {"optimizer": "adam", "run_eagerly": True}
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(keras.tree.flatten(a), keras.tree.flatten(b)))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A model and the batch that it has learnt by heart."""
+    model = small_model(class_names=["a", "b", "c"], image_size=(96, 128))
+    model.compile(keras.optimizers.Adam(3e-3))
+    batch = random_batch()
+    model.fit(batch["images"], batch["bounding_boxes"], epochs=25, batch_size=2, verbose=0)
+    return model, batch
+
+
+def test_every_way_to_pass_data_gives_the_same_loss():
+    batch = random_batch()
+    boxes = batch["bounding_boxes"]
+    labels = {"boxes": boxes["boxes"], "labels": boxes["classes"]}
+    model = small_model()
+    model.compile(**EAGER)
+    logs = [
+        model.evaluate(batch, verbose=0, return_dict=True),
+        model.evaluate(batch["images"], boxes, verbose=0, return_dict=True),
+        model.evaluate(batch["images"], labels, verbose=0, return_dict=True),
+    ]
+    assert set(logs[0]) == {"loss", "classification_loss", "box_loss", "distribution_loss"}
+    assert logs[0] == logs[1] == logs[2]
+    parts = [v for k, v in logs[0].items() if k != "loss"]
+    assert logs[0]["loss"] == pytest.approx(sum(parts), rel=1e-5)
+
+
+@pytest.mark.parametrize("box_format", ["xywh", "center_xywh", "rel_yxyx", "rel_xywh"])
+def test_the_box_format_changes_neither_loss_nor_detections(box_format, trained):
+    model, batch = trained
+    other = small_model(bounding_box_format=box_format)
+    other.set_weights(model.get_weights())
+    other.compile(**EAGER)
+    boxes = dict(batch["bounding_boxes"])
+    size = dict(zip(("height", "width"), batch["images"].shape[1:3]))
+    convert = keras.utils.bounding_boxes.convert_format
+    boxes["boxes"] = to_numpy(convert(boxes["boxes"], source="xyxy", target=box_format, **size))
+    ours = model.evaluate(batch, verbose=0)
+    theirs = other.evaluate(batch["images"], boxes, verbose=0)
+    np.testing.assert_allclose(theirs, ours, rtol=1e-4)
+    expected = model.predict(batch["images"], verbose=0)
+    found = other.predict(batch["images"], verbose=0)
+    back = to_numpy(convert(found["boxes"], source=box_format, target="xyxy", **size))
+    present = expected["classes"] >= 0
+    assert present.any()
+    np.testing.assert_allclose(back[present], expected["boxes"][present], atol=1e-2)
+    assert np.all(found["boxes"][~present] == -1)
+
+
+def test_training_finds_the_boxes_that_it_was_shown(trained):
+    model, batch = trained
+    history = model.evaluate(batch, verbose=0, return_dict=True)
+    assert history["box_loss"] < 0.9
+    found = model.predict(batch["images"], verbose=0)
+    assert found["boxes"].shape == (2, 100, 4) and found["num_detections"].shape == (2,)
+
+
+def test_a_batch_without_objects_still_teaches_the_background():
+    batch = random_batch()
+    batch["bounding_boxes"]["classes"][:] = -1
+    batch["bounding_boxes"]["boxes"][:] = np.nan  # values of padding mean nothing
+    model = small_model()
+    model.compile(keras.optimizers.SGD(0.5), run_eagerly=True)
+    before = to_numpy(model(batch["images"], training=False)["scores"]).mean()
+    logs = model.fit(batch, epochs=3, verbose=0).history
+    assert logs["box_loss"] == logs["distribution_loss"] == [0.0] * 3
+    assert np.all(np.isfinite(logs["loss"])) and logs["classification_loss"][0] > 0
+    assert all(np.all(np.isfinite(w)) for w in model.get_weights())
+    assert to_numpy(model(batch["images"], training=False)["scores"]).mean() < before
+
+
+def test_an_image_without_objects_beside_one_with():
+    batch = random_batch()
+    batch["bounding_boxes"]["classes"][1] = -1
+    model = small_model()
+    model.compile(**EAGER)
+    assert np.all(np.isfinite(model.fit(batch, epochs=2, verbose=0).history["loss"]))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (100, 67), (33, 161)])
+def test_any_image_size_works_in_one_model(size, trained):
+    model, _ = trained
+    batch = random_batch(size=size)
+    outputs = to_numpy(model(batch["images"]))
+    padded = [-(-s // 32) * 32 for s in size]
+    locations = sum(-(-padded[0] // s) * -(-padded[1] // s) for s in (8, 16, 32, 64, 128))
+    assert outputs["scores"].shape == (2, locations, 3)
+    assert outputs["box_distributions"].shape == (2, locations, 4, 17)
+    assert np.isfinite(model.evaluate(batch, verbose=0, return_dict=True)["loss"])
+    boxes = model.predict(batch["images"], verbose=0)
+    present = boxes["boxes"][boxes["classes"] >= 0]
+    assert np.all((present >= 0) & (present <= [size[1], size[0]] * 2))
+
+
+def test_an_image_inside_a_larger_batch_is_detected_as_if_alone(trained):
+    model, batch = trained
+    image = batch["images"][:1]
+    large = np.tile(np.float32([123.675, 116.28, 103.53]), (1, 160, 192, 1))
+    large[:, :96, :128] = image
+    alone = model.predict(image, verbose=0)
+    inside = model.predict({"images": large, "image_sizes": np.array([[96, 128]])}, verbose=0)
+    present = inside["boxes"][inside["classes"] >= 0]
+    assert np.all(present <= [128, 96, 128, 96])
+    best = alone["confidence"][0, 0]
+    assert inside["confidence"][0, 0] == pytest.approx(best, rel=0.2)  # the border differs
+
+
+def test_ignored_boxes_leave_the_loss():
+    batch = random_batch(boxes=2)  # one box an image, one padding
+    batch["bounding_boxes"]["boxes"][:] = [0, 0, 128, 96]  # most anchors lie inside
+    with_none = {**batch, "bounding_boxes": dict(batch["bounding_boxes"])}
+    with_none["bounding_boxes"]["classes"] = np.full((2, 2), -1)
+    batch["bounding_boxes"]["ignored"] = (batch["bounding_boxes"]["classes"] >= 0).astype("int32")
+    model = small_model()
+    model.compile(**EAGER)
+    ignored = model.evaluate(batch, verbose=0, return_dict=True)
+    empty = model.evaluate(with_none, verbose=0, return_dict=True)
+    assert ignored["box_loss"] == empty["box_loss"] == 0.0
+    assert 0 < ignored["classification_loss"] < empty["classification_loss"]
+
+
+def test_saving_and_loading_changes_nothing(trained, tmp_path):
+    model, batch = trained
+    expected = model.predict(batch["images"], verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert same(loaded.predict(batch["images"], verbose=0), expected)
+    assert loaded.class_names == ["a", "b", "c"]
+    step = {"x": batch["images"], "y": batch["bounding_boxes"]}
+    logs = [m.fit(**step, epochs=1, verbose=0).history["loss"][0] for m in (model, loaded)]
+    assert logs[0] == pytest.approx(logs[1], rel=1e-5)  # the optimizer's state came along
+    expected = model.predict(batch["images"], verbose=0)
+    model.save_to_preset(tmp_path / "preset")
+    preset = keras_gflv2.GFLV2.from_preset(tmp_path / "preset")
+    assert same(preset.predict(batch["images"], verbose=0), expected)
+
+
+def test_a_preset_can_be_fine_tuned_for_other_classes(trained, tmp_path):
+    model, _ = trained
+    model.save_to_preset(tmp_path)
+    other = keras_gflv2.GFLV2.from_preset(tmp_path, num_classes=7, bounding_box_format="xywh")
+    assert other.num_classes == 7 and other.class_names is None
+    kept = [
+        np.array_equal(to_numpy(a), to_numpy(b))
+        for a, b in zip(model.variables, other.variables)
+        if a.shape == b.shape
+    ]
+    assert all(kept) and len(kept) == len(model.variables) - 2
+    fresh = keras_gflv2.GFLV2.from_preset(tmp_path, load_weights=False)
+    assert not same(fresh.get_weights(), model.get_weights())
+    with pytest.raises(ValueError, match="neither a built-in preset"):
+        keras_gflv2.GFLV2.from_preset("no_such_preset")
+
+
+def test_detect_maps_boxes_back_to_each_image(trained):
+    model, batch = trained
+    image = np.round(batch["images"][0]).astype("uint8")
+    large = np.repeat(np.repeat(image, 2, axis=0), 2, axis=1)
+    small, twice, blank = model.detect(
+        [image, large, np.zeros((40, 50, 3), "uint8")], score_threshold=0.1
+    )
+    assert len(small["boxes"]) > 0
+    assert small["boxes"].shape == small["uncertainties"].shape == (len(small["classes"]), 4)
+    assert small["class_names"] == [["a", "b", "c"][c] for c in small["classes"]]
+    assert np.all(small["confidence"] > 0.1) and np.all(small["uncertainties"] > 0)
+    np.testing.assert_allclose(twice["boxes"][0], small["boxes"][0] * 2, rtol=0.2, atol=8)
+    assert blank["boxes"].shape[1:] == (4,)
+    predicted = model.predict(np.float32(image)[None], verbose=0)
+    expected = predicted["boxes"][0, : len(small["boxes"])]
+    np.testing.assert_allclose(small["boxes"], expected, atol=1e-3)
+
+
+def test_quality_is_left_out_of_gflv1():
+    model = small_model(quality_statistics=())
+    assert model.head.quality_predictor is None
+    class_logits = model.head.classification_conv.bias
+    scores = to_numpy(model(random_batch()["images"])["scores"])
+    prior = 1 / (1 + np.exp(-to_numpy(class_logits)[0]))
+    np.testing.assert_allclose(scores.mean(), prior, rtol=0.1)  # 0.01, not halved by a quality
+    assert keras_gflv2.GFLV2.from_config(model.get_config()).quality_statistics == ()
+
+
+def test_losses_optimizer_and_decoder_can_be_replaced():
+    batch = random_batch()
+    model = small_model(prediction_decoder=PredictionDecoder(max_detections=7))
+    model.compile(
+        keras.optimizers.SGD(0.01),
+        run_eagerly=True,
+        classification_loss=keras.losses.BinaryFocalCrossentropy(),
+        box_loss=lambda y_true, y_pred: keras.ops.mean(keras.ops.absolute(y_true - y_pred), -1),
+        loss_weights={"distribution": 0.0},
+    )
+    logs = model.fit(batch, verbose=0).history
+    assert logs["distribution_loss"] == [0.0] and np.isfinite(logs["loss"][0])
+    assert model.predict(batch["images"], verbose=0)["boxes"].shape == (2, 7, 4)
+
+
+def test_compile_alone_is_the_papers_recipe():
+    model = small_model()
+    model.compile()
+    optimizer = model.optimizer
+    assert (optimizer.momentum, optimizer.l2) == (0.9, 1e-4)
+    rate = optimizer.get_config()["learning_rate"]["config"]
+    assert (rate["peak"], rate["warmup_steps"], rate["warmup_ratio"]) == (0.01, 500, 0.001)
+
+
+def test_frozen_stages_do_not_change():
+    backbone = keras_gflv2.backbones.ResNet(18, base_channels=8, frozen_stages=1)
+    model = small_model(backbone=backbone)
+    before = {v.path: to_numpy(v) for v in backbone.variables}
+    batch = random_batch()
+    model.compile(keras.optimizers.Adam(0.01), run_eagerly=True)
+    model.fit(batch, verbose=0)
+    changed = {
+        k
+        for k, v in before.items()
+        if not np.array_equal(v, to_numpy(next(x for x in backbone.variables if x.path == k)))
+    }
+    frozen = {k for k in before if k.startswith(("conv1/", "bn1/", "layer1_"))}
+    moving = {k for k in before if "moving_" in k}
+    assert changed == set(before) - frozen - moving  # running statistics stay, affine trains
+
+
+def test_a_keras_cv_backbone_fits():
+    keras_cv = pytest.importorskip("keras_cv")
+    backbone = keras_cv.models.CSPDarkNetBackbone(
+        stackwise_channels=[16, 16, 16, 16], stackwise_depth=[1, 1, 1, 1], include_rescaling=True
+    )
+    outputs = small_model(backbone=backbone)(random_batch()["images"])
+    assert outputs["scores"].shape == (2, 257, 3)
+
+
+def test_a_keras_hub_backbone_fits():
+    keras_hub = pytest.importorskip("keras_hub")
+    backbone = keras_hub.models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, 16, 16, 16],
+        stackwise_num_blocks=[1, 1, 1, 1],
+        stackwise_num_strides=[1, 2, 2, 2],
+        block_type="basic_block",
+    )
+    outputs = small_model(backbone=backbone)(random_batch()["images"])
+    assert outputs["scores"].shape == (2, 257, 3)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"classes": [[5, 0, -1]] * 2}, "Class ids must be 0..2"),
+        ({"classes": [[0.5, 0, -1]] * 2}, "Class ids must be 0..2"),
+        ({"boxes": np.full((2, 3, 4), np.nan, "float32")}, "NaN"),
+        ({"boxes": np.full((2, 3, 4), 0.5, "float32")}, "look relative"),
+        ({"boxes": np.float32([[[50, 50, 20, 80]] * 3] * 2)}, "no area"),
+        ({"boxes": np.zeros((2, 3), "float32")}, "must have the shape"),
+        ({"classes": None}, "'classes'"),
+    ],
+)
+def test_boxes_that_cannot_be_meant_are_refused(change, message):
+    batch = random_batch()
+    boxes = {**batch["bounding_boxes"], **change}
+    boxes = {k: np.asarray(v) for k, v in boxes.items() if v is not None}
+    model = small_model()
+    model.compile(**EAGER)
+    with pytest.raises(ValueError, match=message):
+        model.fit(batch["images"], boxes, verbose=0)
+
+
+def test_pixels_where_relative_boxes_are_expected_are_refused():
+    batch = random_batch()
+    model = small_model(bounding_box_format="rel_xyxy")
+    model.compile(**EAGER)
+    with pytest.raises(ValueError, match="look like pixels"):
+        model.fit(batch, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"bounding_box_format": "xxyy"}, "bounding_box_format"),
+        ({"num_classes": 0}, "num_classes"),
+        ({"class_names": ["a"]}, "class_names"),
+        ({"head_norm_groups": 5}, "norm_groups"),
+    ],
+)
+def test_arguments_that_make_no_detector_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        small_model(**arguments)
+
+
+def test_a_backbone_without_pyramid_outputs_is_refused():
+    inputs = keras.Input((None, None, 3))
+    with pytest.raises(ValueError, match="P3, P4 and P5"):
+        keras_gflv2.GFLV2(keras.Model(inputs, inputs * 2), 3)
+
+
+def test_compile_refuses_a_single_loss_and_sample_weights():
+    model = small_model()
+    with pytest.raises(ValueError, match="classification_loss"):
+        model.compile(loss="mse")
+    model.compile(**EAGER)
+    batch = random_batch()
+    with pytest.raises(ValueError, match="sample_weight"):
+        model.fit(batch["images"], batch["bounding_boxes"], sample_weight=np.ones(2), verbose=0)
+
+
+def test_a_checkpoint_must_fit_exactly():
+    model = small_model(backbone=keras_gflv2.backbones.ResNet(18, base_channels=8))
+    arrays = {}
+    for key, variable in name_map(model):
+        value = to_numpy(variable) + 1.0
+        if value.ndim == 4:
+            value = value.transpose(3, 2, 0, 1)
+        elif value.ndim == 2:
+            value = value.T[:, :, None, None]
+        arrays[key] = value
+    load_checkpoint(model, {**arrays, "bbox_head.integral.project": np.arange(17)})
+    for key, variable in name_map(model):
+        value = load_value(arrays[key], variable)
+        np.testing.assert_array_equal(to_numpy(variable), value)
+    missing = dict(arrays)
+    missing.pop("bbox_head.gfl_reg.bias")
+    with pytest.raises(ValueError, match=r"missing: bbox_head\.gfl_reg\.bias"):
+        load_checkpoint(model, missing)
+    with pytest.raises(ValueError, match="left over: extra"):
+        load_checkpoint(model, {**arrays, "extra": np.zeros(3)})
+    with pytest.raises(ValueError, match=r"shape of backbone\.conv1\.weight"):
+        load_checkpoint(model, {**arrays, "backbone.conv1.weight": np.zeros((8, 3, 3, 3))})
+
+
+def load_value(value, variable):
+    if value.ndim == 4:
+        value = value.transpose(2, 3, 1, 0)
+    return value[0, 0] if len(variable.shape) == 2 else value

@@ -1,0 +1,137 @@
+"""Training against the official implementation: head losses and a trajectory of whole steps."""
+
+import json
+import sys
+
+import keras
+import numpy as np
+import pytest
+from common import GOLDEN, golden, to_numpy
+from head_golden import CASES, features, load_head
+
+import keras_gflv2
+from keras_gflv2.checkpoints import load_checkpoint
+from keras_gflv2.recipes import SGDWithL2
+
+
+def head_only_model(data):
+    """A GFLV2 whose loss is computed on the golden head's outputs."""
+    model = keras_gflv2.GFLV2(
+        keras_gflv2.backbones.ResNet(18, base_channels=4),
+        num_classes=6,
+        fpn_channels=16,
+        head_channels=32,
+        head_norm_groups=int(data["num_groups"]),
+        prediction_decoder=keras_gflv2.postprocessing.PredictionDecoder(
+            pre_nms_topk=100, max_detections=30
+        ),
+    )
+    model.compile()
+    # One golden case has an image that is padded to less than a multiple of 32.
+    model.assigner = keras_gflv2.assigners.ATSSAssigner(size_multiple=1)
+    return model
+
+
+def golden_targets(data):
+    boxes, classes = np.zeros((2, 8, 4), "float32"), np.full((2, 8), -1, "int32")
+    for k in range(2):
+        count = len(data[f"gt_labels_{k}"])
+        boxes[k, :count] = data[f"gt_bboxes_{k}"]
+        classes[k, :count] = data[f"gt_labels_{k}"]
+    return {"boxes": boxes, "classes": classes, "image_sizes": data["pad_shape"]}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_losses_on_the_head_equal_the_official_ones(case):
+    data = golden(case)
+    model = head_only_model(data)
+    head = load_head(data, model.head)
+    images = np.zeros((2, 128, 160, 3), "float32")
+    total = model.compute_loss(images, golden_targets(data), head(features(data)))
+    logs = {k: float(v) for k, v in model.get_metrics_result().items()}
+    official = {
+        "classification_loss": data["loss_cls"].sum(),
+        "box_loss": np.nan_to_num(data["loss_bbox"]).sum(),  # the official NaN of 0 / 0 is our 0
+        "distribution_loss": np.nan_to_num(data["loss_dfl"]).sum(),
+    }
+    for name, value in official.items():
+        assert logs[name] == pytest.approx(value, rel=1e-5, abs=1e-7), name
+    assert float(total) == pytest.approx(sum(official.values()), rel=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_detections_of_the_head_equal_the_official_ones(case):
+    data = golden(case)
+    model = head_only_model(data)
+    outputs = load_head(data, model.head)(features(data))
+    found = to_numpy(
+        model.decode_predictions(outputs, np.zeros((2, 128, 160, 3)), data["img_shape"])
+    )
+    for k in range(2):
+        count = int(found["num_detections"][k])
+        np.testing.assert_array_equal(found["classes"][k, :count], data[f"det_labels_{k}"])
+        expected = data[f"det_bboxes_{k}"]
+        np.testing.assert_allclose(found["boxes"][k, :count], expected[:, :4], atol=2e-3)
+        np.testing.assert_allclose(found["confidence"][k, :count], expected[:, 4], atol=1e-5)
+
+
+def trajectory_model():
+    sys.path.insert(0, str(GOLDEN))
+    try:
+        import weights_rule
+    finally:
+        sys.path.pop(0)
+    official = golden("gfocal_gn8.npz")
+    shapes = json.loads(str(official["state_shapes_json"]))
+    model = keras_gflv2.GFLV2(
+        keras_gflv2.backbones.ResNet(18, pixel_mean=(127.5,) * 3, pixel_std=(64.0,) * 3),
+        num_classes=4,
+        fpn_channels=64,
+        head_channels=64,
+        head_depth=2,
+        head_norm_groups=8,
+    )
+    # num_classes=4: the official background channel is a class that never occurs.
+    state = {k: weights_rule.value(k, shape, basic_block=True) for k, shape in shapes.items()}
+    return load_checkpoint(model, state), official
+
+
+def trajectory_batch(step):
+    data = golden("batches.npz")
+    k = step % 6
+    boxes, classes = np.zeros((2, 8, 4), "float32"), np.full((2, 8), -1, "int32")
+    for i in range(2):
+        count = len(data[f"labels_{k}_{i}"])
+        boxes[i, :count], classes[i, :count] = data[f"boxes_{k}_{i}"], data[f"labels_{k}_{i}"]
+    return data[f"images_{k}"].astype("float32"), {"boxes": boxes, "classes": classes}
+
+
+def test_training_follows_the_official_losses():
+    model, official = trajectory_model()
+    model.compile(SGDWithL2(float(official["lr"]), momentum=0.9, l2=1e-4))
+    steps = 30
+    logs = []
+    for step in range(steps):
+        model.reset_metrics()
+        images, targets = trajectory_batch(step)
+        logs.append(model.train_on_batch(images, targets, return_dict=True))
+    for name, key in (
+        ("classification_loss", "loss_cls"),
+        ("box_loss", "loss_bbox"),
+        ("distribution_loss", "loss_dfl"),
+    ):
+        ours = np.array([float(log[name]) for log in logs])
+        np.testing.assert_allclose(ours[:8], official[key][:8], rtol=1e-4, err_msg=name)
+        # Step 7 passes a tie: two sorted probabilities of one side are 2.4e-7 apart, and the sort
+        # decides whose gradient goes where. Also the official operations, in float32 and float64
+        # on another processor, then leave the recorded run by 1.7e-4 at step 8; with the two
+        # swapped by hand they follow it to 2e-6. So from there on the bounds are wider.
+        np.testing.assert_allclose(ours[8:11], official[key][8:11], rtol=5e-4, err_msg=name)
+        np.testing.assert_allclose(ours[11:], official[key][11:steps], rtol=0.1, err_msg=name)
+
+    final = {key: float(value) for key, value in zip(official["state_keys"], official["final_l2"])}
+    from keras_gflv2.checkpoints.mmdetection import name_map
+
+    for key, variable in name_map(model):
+        norm = float(np.linalg.norm(keras.ops.convert_to_numpy(variable)))
+        assert norm == pytest.approx(final[key], rel=2e-3, abs=1e-3), key

@@ -1,0 +1,311 @@
+"""The command line: what it writes, how it resumes, and what it says to mistakes."""
+
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_gflv2 import cli
+from keras_gflv2.cli import evaluate, predict, sources, train
+
+TINY = (
+    "--backbone resnet18 --base-channels 8 --fpn-channels 16 --head-channels 16 --head-depth 1 "
+    "--head-norm-groups 4 --image-size 64 64 --batch-size 4 --optimizer adamw --verbose 0"
+).split()
+DATA = "--data shapes:train:4 --validation-data shapes:val:2".split()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_graphs():
+    """Four steps of a tiny model are faster without the graph that TensorFlow makes of them."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="module")
+def run_directory(tmp_path_factory):
+    """A run of one epoch."""
+    output = tmp_path_factory.mktemp("runs") / "run"
+    assert cli.main(["train", *DATA, *TINY, "--epochs", "1", "--output", str(output)]) == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def model(run_directory):
+    return sources.load_model(run_directory)
+
+
+@pytest.fixture(scope="module")
+def picture_directory(tmp_path_factory):
+    """A folder with two pictures and three files which are none."""
+    folder = tmp_path_factory.mktemp("pictures")
+    noise = np.random.default_rng(0).integers(0, 255, (60, 90, 3)).astype("uint8")
+    Image.fromarray(noise).save(folder / "a.jpg")
+    Image.fromarray(noise[:50]).save(folder / "b.png")
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "broken.jpg").write_bytes((folder / "a.jpg").read_bytes()[:300])
+    (folder / ".hidden").write_text("not looked at")
+    return folder
+
+
+def fails(capsys, *arguments):
+    """Runs a command which must fail as a mistake of the user; returns what it says."""
+    assert cli.main([str(argument) for argument in arguments]) == 2
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    return message
+
+
+# === Arguments ===
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("coco:a/instances.json:a/images", ("coco", ["a/instances.json", "a/images"])),
+        ("voc:/data/VOC2007:trainval", ("voc", ["/data/VOC2007", "trainval"])),
+        ("tfds:bccd:train", ("tfds", ["bccd", "train"])),
+        ("tfds:coco/2017:1.1.0:train[:10%]", ("tfds", ["coco/2017:1.1.0", "train[:10%]"])),
+        ("tfds:voc:train[5:7]", ("tfds", ["voc", "train[5:7]"])),
+        ("shapes:train", ("shapes", ["train"])),
+        ("shapes:val:16", ("shapes", ["val", "16"])),
+    ],
+)
+def test_data_specs(spec, expected):
+    assert sources.parse_data(spec) == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("yolo:a:b", "coco:ANNOTATIONS.json:IMAGE_DIR"),
+        ("a/folder", "no known kind"),
+        ("coco:a.json", "Expected: coco:ANNOTATIONS.json:IMAGE_DIR"),
+        ("voc::train", "Expected: voc:DIR:SPLIT"),
+        ("shapes:", "Expected: shapes:SPLIT"),
+        ("shapes:train:many", "NUM_IMAGES must be a number"),
+    ],
+)
+def test_bad_data_specs_show_the_form(spec, message):
+    with pytest.raises(ValueError, match="Expected") as error:
+        sources.parse_data(spec)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "evaluate", "predict"])
+def test_help_explains_every_option(command, capsys):
+    assert cli.main([command, "--help"]) == 0
+    assert "(default: " in capsys.readouterr().out
+    _, subparsers = cli.build_parser()
+    assert all(action.help for action in subparsers[command]._actions)
+
+
+def test_argument_errors_return_two(capsys):
+    assert cli.main([]) == 2
+    assert cli.main(["train"]) == 2
+    assert cli.main(["train", "--output", "x", "--epochs", "0"]) == 2
+    assert "above 0" in capsys.readouterr().err
+
+
+# === train ===
+
+
+def test_train_writes_the_run(run_directory):
+    names = {path.name for path in run_directory.iterdir()}
+    expected = {"model.keras", "best.keras", "preset", "log.csv", "arguments.json", "backup"}
+    assert names == expected
+    (row,) = csv.DictReader((run_directory / "log.csv").open())
+    assert row["epoch"] == "0" and 0 <= float(row["val_AP"]) <= 1 and float(row["loss"]) > 0
+    record = json.loads((run_directory / "arguments.json").read_text())
+    assert record["arguments"]["head_depth"] == 1
+    assert record["class_names"] == ["circle", "square", "triangle"]
+
+
+def test_models_of_a_run_are_the_same_detector(run_directory, model):
+    images = np.random.default_rng(1).uniform(0, 255, (1, 64, 64, 3)).astype("float32")
+    models = [
+        sources.load_model(run_directory / "best.keras"),
+        sources.load_model(run_directory / "preset"),
+        model,
+    ]
+    outputs = [keras.ops.convert_to_numpy(model(images)["scores"]) for model in models]
+    np.testing.assert_allclose(outputs[1], outputs[0], atol=1e-6)
+    np.testing.assert_allclose(outputs[2], outputs[0], atol=1e-6)
+    assert models[0].class_names == ["circle", "square", "triangle"]
+    assert models[0].image_size == (64, 64)
+
+
+def test_used_folder_is_refused_without_resume(run_directory, capsys):
+    message = fails(capsys, "train", *DATA, *TINY, "--output", run_directory)
+    assert "not empty" in message and "--resume" in message
+
+
+def test_resume_continues_with_the_saved_arguments(tmp_path, capsys):
+    """One epoch and then a second equal two epochs in one go."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    arguments = ["train", "--data", "shapes:train:4", *TINY, "--epochs", "2"]
+    assert cli.main([*arguments, "--output", str(whole)]) == 0
+
+    class Interrupt(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    make_callbacks = train._train_callbacks
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            train, "_train_callbacks", lambda *args: [Interrupt(), *make_callbacks(*args)]
+        )
+        assert cli.main([*arguments, "--output", str(parts)]) == 130
+    assert f"train --output {parts} --resume" in capsys.readouterr().err
+    assert cli.main(["train", "--output", str(parts), "--resume"]) == 0
+    assert "epochs 2 to 2" in capsys.readouterr().out
+
+    epochs, losses = zip(*((row["epoch"], row["loss"]) for row in read_log(parts)))
+    assert epochs == ("0", "1")
+    expected = [float(row["loss"]) for row in read_log(whole)]
+    np.testing.assert_allclose([float(loss) for loss in losses], expected, rtol=1e-3)
+    for a, b in zip(
+        sources.load_model(whole).get_weights(), sources.load_model(parts).get_weights()
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
+
+
+def read_log(run):
+    with (run / "log.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_log_keeps_finished_epochs_only(tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("epoch,loss,val_AP\n0,3.0,0.1\n1,2.0,0.4\n2,1.0,0.9\n")
+    assert train._trim_log(log, 2) == 0.4
+    assert log.read_text().split() == ["epoch,loss,val_AP", "0,3.0,0.1", "1,2.0,0.4"]
+    assert train._trim_log(tmp_path / "none.csv", 0) is None
+
+
+def test_resume_mistakes(run_directory, tmp_path, capsys):
+    assert "no run to resume" in fails(capsys, "train", "--output", tmp_path, "--resume")
+    message = fails(capsys, "train", "--output", run_directory, "--resume", "--head-channels", "32")
+    assert "--head-channels was 16" in message
+
+
+def test_train_mistakes(tmp_path, capsys):
+    assert "--data is missing" in fails(capsys, "train", "--output", tmp_path / "a")
+    message = fails(capsys, "train", "--data", "coco:no.json:x", "--output", tmp_path / "a")
+    assert "no.json does not exist" in message
+    assert not (tmp_path / "a").exists()  # nothing to clear away before the next try
+    message = fails(capsys, "train", *DATA, *TINY, "--output", tmp_path / "a", "--hue", "3")
+    assert "hue" in message
+
+
+def test_other_classes_keep_all_weights_but_the_classification(model):
+    adapted = sources.adapt_model(model, num_classes=5, class_names=list("abcde"))
+    same = sources.adapt_model(model, class_names=list("xyz"))
+    assert adapted.num_classes == 5
+    images = np.random.default_rng(1).uniform(0, 255, (1, 64, 64, 3)).astype("float32")
+    expected, other, equal = (
+        {k: keras.ops.convert_to_numpy(v) for k, v in m(images).items()}
+        for m in (model, adapted, same)
+    )
+    key = "box_distributions"
+    np.testing.assert_allclose(other[key], expected[key], atol=1e-5)
+    np.testing.assert_allclose(equal["scores"], expected["scores"], atol=1e-6)
+    assert other["scores"].shape[-1] == 5
+
+
+# === evaluate ===
+
+
+def test_evaluate_prints_a_table_and_writes_results(run_directory, tmp_path, capsys):
+    output = tmp_path / "results.json"
+    command = ["evaluate", "--model", str(run_directory), "--data", "shapes:val:2"]
+    assert cli.main([*command, "--output", str(output), "--verbose", "0"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("AP75", "ARm", "triangle"))
+    assert str(output) in printed.splitlines()[-1]
+    metrics = json.loads((tmp_path / "results.metrics.json").read_text())
+    best = max(float(row["val_AP"]) for row in read_log(run_directory))
+    assert metrics["AP"] == pytest.approx(best, abs=1e-3)
+    for entry in json.loads(output.read_text()):
+        assert set(entry) == {"image_id", "category_id", "bbox", "score"}
+        assert entry["category_id"] in (1, 2, 3)
+
+
+def test_table_of_metrics():
+    metrics = {name: 0.25 for name in ("AP", "AP50", "AP75", "APs", "APm", "APl")}
+    metrics |= {name: 0.5 for name in ("AR1", "AR10", "AR100", "ARs", "ARm")} | {"ARl": -1.0}
+    metrics |= {"per_class": {"platelet": 0.125}, "per_class_AP50": {"platelet": -1.0}}
+    lines = evaluate.format_metrics(metrics).splitlines()
+    assert lines[1].split() == ["0.250"] * 6
+    assert lines[3].split() == ["0.500"] * 5 + ["-"]
+    assert lines[5].split() == ["platelet", "0.125", "-"]
+
+
+def test_evaluate_mistakes(run_directory, tmp_path, capsys):
+    missing = fails(capsys, "evaluate", "--model", "no.keras", "--data", "shapes:val")
+    assert "no.keras does not exist" in missing
+    unknown = fails(capsys, "evaluate", "--model", "r99_coco", "--data", "shapes:val")
+    assert "r99_coco" in unknown
+    (tmp_path / "broken.keras").write_text("not a model")
+    fails(capsys, "evaluate", "--model", tmp_path / "broken.keras", "--data", "shapes:val")
+    assert "kind" in fails(capsys, "evaluate", "--model", run_directory, "--data", "what")
+
+
+# === predict ===
+
+
+def test_predict_writes_pictures_and_one_json(run_directory, picture_directory, tmp_path, capsys):
+    output = tmp_path / "out"
+    command = ["predict", str(picture_directory), "--model", str(run_directory), "--verbose", "0"]
+    assert cli.main([*command, "--output", str(output), "--score-threshold", "0.001"]) == 0
+    printed = capsys.readouterr().out
+    assert "Skipped 2 files that are not images: broken.jpg, notes.txt" in printed
+    assert str(output) in printed.splitlines()[-1]
+    assert {p.name for p in output.iterdir()} == {"a.jpg", "b.png", "detections.json"}
+    assert Image.open(output / "a.jpg").size == (90, 60)
+    for entry in json.loads((output / "detections.json").read_text()):
+        x, y, width, height = entry["bbox"]
+        assert entry["image_id"] in (0, 1) and entry["category_id"] in (1, 2, 3)
+        assert entry["file_name"].endswith(("a.jpg", "b.png"))
+        assert x >= 0 and y >= 0 and x + width <= 90.01 and y + height <= 60.01
+
+
+def test_predict_numbers_pictures_of_the_same_name(tmp_path):
+    paths = [tmp_path / "x" / "a.jpg", tmp_path / "y" / "a.jpg", tmp_path / "y" / "a.webp"]
+    targets = predict._target_paths(paths, tmp_path / "out")
+    assert [target.name for target in targets] == ["a.jpg", "a_2.jpg", "a.png"]
+
+
+def test_predict_mistakes(run_directory, picture_directory, tmp_path, capsys):
+    def message(*images, output=tmp_path / "out"):
+        return fails(capsys, "predict", *images, "--model", run_directory, "--output", output)
+
+    assert "broken.jpg" in message(picture_directory / "broken.jpg")
+    assert "notes.txt" in message(picture_directory / "notes.txt")
+    assert "nothing.jpg does not exist" in message(tmp_path / "nothing.jpg")
+    assert "would be overwritten" in message(picture_directory, output=picture_directory)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "no image" in message(empty)
+
+
+# === Errors ===
+
+
+def test_errors_inside_tf_data_are_told_in_their_own_words():
+    tf = pytest.importorskip("tensorflow")
+    text = "ValueError: The image a.jpg cannot be decoded: cut short\nTraceback (most ...)"
+    error = tf.errors.InvalidArgumentError(None, None, text)
+    assert cli.user_message(error) == "The image a.jpg cannot be decoded: cut short"
+    assert cli.user_message(tf.errors.InternalError(None, None, "a bug")) is None
+    assert cli.user_message(TypeError("a bug")) is None

@@ -1,0 +1,133 @@
+"""Drawings show the boxes where they are, in the colour of their class."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_gflv2.visualization import class_colour, draw_detections, draw_gallery
+
+GREY = np.full((240, 320, 3), 100, "uint8")
+ONE = {"boxes": [[40, 60, 140, 160]], "classes": [1], "confidence": [0.87]}
+
+
+def pixels_of(picture, colour):
+    """Rows and columns of the pixels of a colour."""
+    return np.nonzero((np.asarray(picture) == colour).all(axis=-1))
+
+
+def test_box_is_drawn_on_its_sides_and_nowhere_else():
+    picture = draw_detections(GREY, ONE, ["cat", "dog"])
+    drawn = np.asarray(picture)
+    assert drawn.shape == GREY.shape and drawn.dtype == np.uint8
+    colour = class_colour(1)
+    for x, y in ((40, 110), (139, 110), (90, 159), (90, 60)):
+        assert tuple(drawn[y, x]) == colour
+    rows, columns = pixels_of(picture, colour)
+    # The tag is above the box; nothing left of, right of or below it.
+    assert (columns.min(), columns.max(), rows.max()) == (40, 139, 159)
+    assert rows.min() < 55
+    assert tuple(drawn[110, 90]) == (100, 100, 100)  # the inside stays
+    assert tuple(GREY[110, 40]) == (100, 100, 100)  # and so does the user's array
+
+
+def test_classes_have_different_colours():
+    assert len({class_colour(label) for label in range(80)}) == 80
+
+
+def test_label_and_confidence_are_written():
+    plain = np.asarray(draw_detections(GREY, ONE, ["cat", "dog"]))
+    other_name = np.asarray(draw_detections(GREY, ONE, ["cat", "cow"]))
+    other_score = np.asarray(draw_detections(GREY, {**ONE, "confidence": [0.42]}, ["cat", "dog"]))
+    own_name = np.asarray(draw_detections(GREY, {**ONE, "class_names": ["dog"]}))
+    assert (plain != other_name).any() and (plain != other_score).any()
+    assert (plain == own_name).all()
+
+
+def test_padding_and_unsure_detections_are_left_out():
+    padded = {"boxes": [[-1, -1, -1, -1]], "classes": [-1], "confidence": [-1.0]}
+    assert (np.asarray(draw_detections(GREY, padded)) == GREY).all()
+    assert (np.asarray(draw_detections(GREY, ONE, score_threshold=0.9)) == GREY).all()
+    empty = {"boxes": np.zeros((0, 4)), "classes": np.zeros(0)}
+    assert (np.asarray(draw_detections(GREY, empty)) == GREY).all()
+
+
+def test_lines_are_wider_on_larger_images():
+    def line_width(size):
+        image = np.full((size, size, 3), 100, "uint8")
+        box = [[0.25 * size, 0.25 * size, 0.75 * size, 0.75 * size]]
+        drawn = np.asarray(draw_detections(image, {"boxes": box, "classes": [0]}))
+        row = drawn[size * 5 // 8, : size // 2]
+        return int((row == class_colour(0)).all(axis=-1).sum())
+
+    assert line_width(100) == 1
+    assert line_width(1200) == 5
+
+
+@pytest.mark.parametrize(
+    "box",
+    [[-50, -50, 500, 500], [300, 0, 330, 8], [10, 10, 10, 10], [50, 50, 20, 20], [0, 239, 9, 240]],
+)
+def test_boxes_at_and_over_the_border_are_drawn(box):
+    picture = draw_detections(GREY, {"boxes": [box], "classes": [0], "confidence": [1.0]})
+    assert len(pixels_of(picture, class_colour(0))[0])  # at least the tag is visible
+
+
+def test_ground_truth_is_drawn_without_confidence_and_ignored_objects_in_grey():
+    truth = {"boxes": ONE["boxes"] * 2, "labels": [0, 0], "ignored": [0, 1]}
+    truth["boxes"] = [[40, 60, 140, 160], [200, 60, 300, 160]]
+    drawn = np.asarray(draw_detections(GREY, truth))
+    assert tuple(drawn[110, 40]) == class_colour(0)
+    assert tuple(drawn[110, 200]) == (160, 160, 160)
+
+
+def test_paths_and_pil_images_and_floats_are_accepted(tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    expected = np.asarray(draw_detections(GREY, ONE))
+    for image in (tmp_path / "a.png", Image.fromarray(GREY), GREY.astype("float32")):
+        assert (np.asarray(draw_detections(image, ONE)) == expected).all()
+
+
+def test_gallery_shows_truth_left_of_detections():
+    truth = {"boxes": ONE["boxes"], "classes": [0]}
+    gallery = draw_gallery([GREY], [ONE], [truth], ["cat", "dog"], cell_size=320)
+    rows, columns = pixels_of(gallery, class_colour(0))
+    _, detected_columns = pixels_of(gallery, class_colour(1))
+    assert len(rows) and columns.max() < detected_columns.min()
+    assert (columns.max() - columns.min(), rows.max()) == (99, rows.max())
+    # Twice as large cells show boxes twice as large.
+    large = draw_gallery([GREY], [ONE], [truth], ["cat", "dog"], cell_size=640)
+    columns = pixels_of(large, class_colour(0))[1]
+    assert columns.max() - columns.min() == pytest.approx(199, abs=1)
+
+
+def test_gallery_takes_images_of_different_sizes():
+    images = [GREY, GREY[:100], GREY[:, :50]]
+    gallery = draw_gallery(images, [ONE] * 3, columns=3, cell_size=100)
+    assert gallery.width == 3 * 100 + 4 * 12
+
+
+def test_gallery_of_lists_of_different_lengths_is_an_error():
+    with pytest.raises(ValueError, match="same length"):
+        draw_gallery([GREY], [ONE, ONE])
+    with pytest.raises(ValueError, match="same length"):
+        draw_gallery([], [])
+
+
+def test_missing_keys_are_an_error():
+    with pytest.raises(ValueError, match="classes"):
+        draw_detections(GREY, {"boxes": ONE["boxes"]})
+    with pytest.raises(ValueError, match="differ in length"):
+        draw_detections(GREY, {"boxes": ONE["boxes"], "classes": [0, 1]})
+
+
+def test_works_without_matplotlib():
+    # Keras itself imports matplotlib where it finds it: here nobody finds it.
+    code = (
+        "import sys; sys.modules['matplotlib'] = None; import numpy as np;"
+        "from keras_gflv2.visualization import draw_detections as draw;"
+        "draw(np.zeros((32, 32, 3), 'uint8'), {'boxes': [[2, 2, 9, 9]], 'classes': [0]})"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

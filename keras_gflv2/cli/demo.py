@@ -12,10 +12,12 @@ NAME = "demo"
 HELP = "train on generated pictures and show the result"
 
 # The demo: small enough for two CPU cores, and still a whole GFLV2.
-EPOCHS = 12
+EPOCHS = 10
 BATCH_SIZE = 16
 LEARNING_RATE = 3e-3
-TRAIN_IMAGES = 1024
+BETA_2 = 0.99  # a short training needs a short memory
+TRAIN_OBJECTS = (3, 8)  # crowded pictures teach more a step
+TRAIN_IMAGES = 768
 VAL_IMAGES = 128
 PICTURES = 8
 

@@ -102,7 +102,7 @@ def test_giou_loss_equals_the_official_one():
 
 def test_box_geometry_equals_the_official_one():
     data = golden("losses.npz")
-    pred, target = data["giou_pred"], data["giou_target"]
+    pred, target = (ops.convert_to_tensor(data[k]) for k in ("giou_pred", "giou_target"))
     np.testing.assert_allclose(
         to_numpy(box_ops.iou(pred, target)), data["iou_aligned"], rtol=1e-5, atol=1e-7
     )
@@ -118,11 +118,12 @@ def test_box_geometry_equals_the_official_one():
     shared = to_numpy(box_ops.intersection(pred[:, None], target[None]))
     iof = shared / np.maximum(to_numpy(box_ops.area(pred))[:, None], 1e-6)
     np.testing.assert_allclose(iof, data["iof_matrix"], rtol=1e-5, atol=1e-6)
-    decoded = box_ops.boxes_from_distances(data["points"], data["distances"])
+    points, away = (ops.convert_to_tensor(data[k]) for k in ("points", "distances"))
+    decoded = box_ops.boxes_from_distances(points, away)
     np.testing.assert_allclose(to_numpy(decoded), data["d2b"], rtol=1e-6)
     clipped = box_ops.clip(decoded, np.float32([18.0]), np.float32([14.0]))
     np.testing.assert_allclose(to_numpy(clipped), data["d2b_clipped_h18_w14"], rtol=1e-6)
-    distances = box_ops.distances_from_boxes(data["points"], target)
+    distances = box_ops.distances_from_boxes(points, target)
     np.testing.assert_allclose(to_numpy(distances), data["b2d"], rtol=1e-6, atol=1e-6)
 
 

@@ -397,9 +397,9 @@ class GFLV2(keras.Model):
         image_size = image_size or self.image_size
         originals = [read_image(image) for image in images]
         shapes = [resize_shape(image.shape[:2], image_size) for image in originals]
-        # A compiled backend compiles for every canvas: it gets few of them.
-        multiple = 128 if self.jit_compile else SIZE_MULTIPLE
-        canvases = [tuple(-(-side // multiple) * multiple for side in s) for s in shapes]
+        canvases = [
+            tuple(-(-n // SIZE_MULTIPLE) * SIZE_MULTIPLE for n in shape) for shape in shapes
+        ]
         results = [None] * len(originals)
         for canvas in sorted(set(canvases)):
             members = [i for i, c in enumerate(canvases) if c == canvas]

@@ -1,6 +1,6 @@
 """Trains a small GFLV2 from nothing on BCCD (or any Pascal VOC folder) and scores it.
 
-    python examples/train_bccd.py --data-dir BCCD --config best
+    python examples/train_bccd.py --data-dir BCCD --config augmented
     python examples/train_bccd.py --data-dir BCCD --config reference --seed 1
 
 BCCD has 364 microscope images of blood cells (https://github.com/Shenggan/BCCD_Dataset, MIT); it is
@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 
 import keras
-import numpy as np
 
 import keras_gflv2
 from keras_gflv2.data import Augmentation
@@ -43,7 +42,8 @@ CONFIGS = {
         augmentation=Augmentation(horizontal_flip=0.5, vertical_flip=0.5),
         epochs=40,
     ),
-    "best": Config(
+    # Stronger augmentation and a narrower backbone; not yet measured to its end.
+    "augmented": Config(
         image_size=(240, 320),
         augmentation=Augmentation(
             horizontal_flip=0.5,
@@ -80,12 +80,13 @@ def build_model(config, class_names):
 
 def build_optimizer(config, model, steps):
     """AdamW with warm-up and cosine; biases, norms and scales do not decay."""
+    warmup = min(100, steps // 2)
     schedule = keras.optimizers.schedules.CosineDecay(
         config.learning_rate * 1e-3,
-        decay_steps=steps - 100,
+        decay_steps=steps - warmup,
         alpha=1e-2,
         warmup_target=config.learning_rate,
-        warmup_steps=100,
+        warmup_steps=warmup,
     )
     optimizer = keras.optimizers.AdamW(
         schedule, weight_decay=0.05, global_clipnorm=10.0, use_ema=config.ema, ema_momentum=0.998
@@ -99,7 +100,7 @@ def main():
     parser.add_argument("--data-dir", required=True, help="Pascal VOC folder")
     parser.add_argument("--train-split", default="train")
     parser.add_argument("--validation-split", default="val")
-    parser.add_argument("--config", default="best", choices=CONFIGS)
+    parser.add_argument("--config", default="augmented", choices=CONFIGS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, help="instead of the configuration's")
     parser.add_argument("--output", default="runs/bccd")
@@ -148,9 +149,10 @@ def main():
         "backend": keras.backend.backend(),
         **metrics,
     }
-    (output / "result.json").write_text(json.dumps(result, indent=2, default=np.ndarray.tolist))
-    print(json.dumps(result, indent=2, default=str))
-    print(f"Model, preset, log and result written to {output}/")
+    (output / "result.json").write_text(json.dumps(result, indent=2))
+    keras_gflv2.visualization.draw_validation(model, val_ds).save(output / "detections.png")
+    print(json.dumps(result, indent=2))
+    print(f"Model, preset, log, result and picture written to {output}/")
 
 
 if __name__ == "__main__":

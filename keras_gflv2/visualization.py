@@ -142,6 +142,29 @@ def draw_gallery(
     return _grid(cells, titles, columns)
 
 
+def draw_validation(model, dataset, count=8):
+    """Draws the first images of a dataset, ground truth left of what the model detects.
+
+    Args:
+        model: a `GFLV2`.
+        dataset: as the loaders of `keras_gflv2.data` make; images of the first batch are drawn.
+        count: at most so many images.
+
+    Returns:
+        A PIL image, RGB.
+    """
+    from keras_gflv2.evaluation.detections import unpack_batch  # drawing alone needs no Keras
+
+    batch = unpack_batch(next(iter(dataset)))
+    sizes = batch["image_sizes"][:count]
+    images = [image[:h, :w] for image, (h, w) in zip(batch["images"], sizes)]
+    truth = [
+        {"boxes": boxes, "classes": classes}
+        for boxes, classes in zip(batch["boxes"][:count], batch["classes"])
+    ]
+    return draw_gallery(images, model.detect(images), truth, model.class_names)
+
+
 def _to_picture(image):
     if isinstance(image, np.ndarray) and image.dtype != np.uint8:
         image = np.clip(np.rint(image), 0, 255).astype("uint8")

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_gflv2.visualization import class_colour, draw_detections, draw_gallery
+from keras_gflv2.visualization import (
+    class_colour,
+    draw_detections,
+    draw_gallery,
+    draw_validation,
+)
 
 GREY = np.full((240, 320, 3), 100, "uint8")
 ONE = {"boxes": [[40, 60, 140, 160]], "classes": [1], "confidence": [0.87]}
@@ -131,3 +136,24 @@ def test_works_without_matplotlib():
         "draw(np.zeros((32, 32, 3), 'uint8'), {'boxes': [[2, 2, 9, 9]], 'classes': [0]})"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_validation_pictures_leave_out_the_padding():
+    """Truth is left of detections; a batch's padding is not part of a picture."""
+
+    class Detector:
+        class_names = ("a",)
+
+        def detect(self, images):
+            self.shapes = [image.shape for image in images]
+            none = {"boxes": np.zeros((0, 4)), "classes": np.zeros(0), "confidence": np.zeros(0)}
+            return [none for _ in images]
+
+    detector = Detector()
+    batch = {
+        "images": np.zeros((3, 64, 96, 3), "float32"),
+        "image_sizes": np.array([[40, 96], [64, 50], [64, 96]]),
+        "bounding_boxes": {"boxes": np.zeros((3, 1, 4)), "classes": np.full((3, 1), -1)},
+    }
+    draw_validation(detector, [batch], count=2)
+    assert detector.shapes == [(40, 96, 3), (64, 50, 3)]

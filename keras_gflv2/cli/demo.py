@@ -15,8 +15,8 @@ HELP = "train on generated pictures and show the result"
 EPOCHS = 10
 BATCH_SIZE = 16
 LEARNING_RATE = 3e-3
-BETA_2 = 0.99  # a short training needs a short memory
-TRAIN_OBJECTS = (3, 8)  # crowded pictures teach more a step
+BETA_2 = 0.99
+TRAIN_OBJECTS = (3, 8)
 TRAIN_IMAGES = 768
 VAL_IMAGES = 128
 PICTURES = 8
@@ -35,6 +35,7 @@ def run(arguments):
 
     from keras_gflv2 import data
     from keras_gflv2.evaluation import evaluate_coco
+    from keras_gflv2.visualization import draw_validation
 
     start = time.monotonic()
     keras.utils.set_random_seed(arguments.seed)
@@ -62,7 +63,7 @@ def run(arguments):
     metrics = evaluate_coco(model, val_ds, verbose=arguments.verbose)
     print(format_metrics(metrics))
     model.save(output / "model.keras")
-    _gallery(model, val_ds).save(output / "detections.png")
+    draw_validation(model, val_ds, PICTURES).save(output / "detections.png")
     write_json(output / "metrics.json", metrics)
     print(
         f"\nCOCO AP {metrics['AP']:.3f} after {time.monotonic() - start:.0f} s.\n\n"
@@ -90,17 +91,3 @@ def build_model(class_names):
         class_names=class_names,
         image_size=SHAPES_SIZE,
     )
-
-
-def _gallery(model, dataset):
-    """Picture of the first images of a dataset, truth left of detections."""
-    from keras_gflv2.evaluation.detections import unpack_batch
-    from keras_gflv2.visualization import draw_gallery
-
-    batch = unpack_batch(next(iter(dataset)))
-    images = list(batch["images"][:PICTURES])
-    truth = [
-        {"boxes": boxes, "classes": classes}
-        for boxes, classes in zip(batch["boxes"], batch["classes"][:PICTURES])
-    ]
-    return draw_gallery(images, model.detect(images), truth, model.class_names)

@@ -20,21 +20,10 @@ from keras_gflv2.data.augmentation import (
 )
 from keras_gflv2.data.sampler import BatchSampler, check_image_size, round_up
 from keras_gflv2.images import read_image
+from keras_gflv2.models.inputs import check_box_format
 
 CACHE_LIMIT = 1_000_000_000  # bytes of decoded pixels
 BOXES_MULTIPLE = 8
-
-BOUNDING_BOX_FORMATS = (
-    "xyxy",
-    "yxyx",
-    "xywh",
-    "center_xywh",
-    "center_yxhw",
-    "rel_xyxy",
-    "rel_yxyx",
-    "rel_xywh",
-    "rel_center_xywh",
-)
 
 
 def build_dataset(
@@ -142,11 +131,7 @@ def check_options(batch_size, image_size, bounding_box_format, train, augmentati
     if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
         raise ValueError(f"`batch_size` must be a positive int. Received: {batch_size!r}")
     check_image_size(image_size, train)
-    if str(bounding_box_format).lower() not in BOUNDING_BOX_FORMATS:
-        raise ValueError(
-            f"`bounding_box_format` must be one of {BOUNDING_BOX_FORMATS}. "
-            f"Received: bounding_box_format={bounding_box_format!r}"
-        )
+    check_box_format(bounding_box_format)
     if augmentation is not None and not isinstance(augmentation, Augmentation):
         raise ValueError(
             "`augmentation` must be a keras_gflv2.data.Augmentation. "

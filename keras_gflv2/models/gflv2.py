@@ -208,14 +208,14 @@ class GFLV2(keras.Model):
         if hasattr(self, "optimizer") and self.built:
             self.optimizer.build(self.trainable_variables)
 
-    def fit(self, x=None, y=None, **kwargs):
+    def fit(self, x=None, y=None, *args, **kwargs):
         """`keras.Model.fit` on dictionaries or pairs; see `compute_loss` for their contents.
 
         Raises:
             ValueError: the first batch (or the arrays) has boxes or classes that cannot be meant.
         """
         model_inputs.check_first_batch(x, y, self.num_classes, self.bounding_box_format)
-        return super().fit(x, y, **kwargs)
+        return super().fit(x, y, *args, **kwargs)
 
     def make_train_function(self, force=False):
         # Variables made while TensorFlow traces a step have it trace the step a second time.

@@ -5,10 +5,6 @@ from common import to_numpy
 from keras_gflv2.backbones import ResNet
 
 
-def conv_parameters(model):
-    return sum(int(np.prod(w.shape)) for w in model.weights if w.name == "kernel")
-
-
 @pytest.mark.parametrize(
     "depth, parameters",
     # torchvision's counts of all parameters, less the classifier's 512 or 2048 x 1000 + 1000.

@@ -18,6 +18,7 @@ class Integral(keras.layers.Layer):
 
     def __init__(self, dtype="float32", **kwargs):
         super().__init__(dtype=dtype, **kwargs)
+        self.built = True  # No weights: fit need not run the model to find them.
 
     def call(self, logits):
         probabilities = ops.softmax(logits, axis=-1)

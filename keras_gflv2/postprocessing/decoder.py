@@ -40,6 +40,7 @@ class PredictionDecoder(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(dtype=dtype, **kwargs)
+        self.built = True  # No weights: fit need not run the model to find them.
         if max_detections < 1 or pre_nms_topk < 1:
             raise ValueError(
                 "`max_detections` and `pre_nms_topk` must be at least 1, got "

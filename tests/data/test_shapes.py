@@ -1,7 +1,5 @@
 """The synthetic shapes: seeded, tight boxes, different splits."""
 
-import time
-
 import numpy as np
 import pytest
 
@@ -59,14 +57,6 @@ def test_a_shape_stands_out_in_its_box():
             rows, columns = np.nonzero(covered)
             assert abs(columns.min() - x1) <= 1 and abs(columns.max() + 1 - x2) <= 1
             assert abs(rows.min() - y1) <= 1 and abs(rows.max() + 1 - y2) <= 1
-
-
-def test_generation_is_fast():
-    start = time.process_time()
-    for index in range(20):
-        layout = shapes.draw_layout((0, 9, index), 128, 128, (1, 6))
-        shapes.draw_image((0, 9, index), 128, 128, layout)
-    assert (time.process_time() - start) / 20 < 0.05  # Aim 0.01; the limit allows a busy machine.
 
 
 @pytest.mark.parametrize("options", [{"num_images": 0}, {"size": 8}, {"objects": (3, 1)}])

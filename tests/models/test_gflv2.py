@@ -44,6 +44,13 @@ def test_every_way_to_pass_data_gives_the_same_loss():
     assert logs[0]["loss"] == pytest.approx(sum(parts), rel=1e-5)
 
 
+@pytest.mark.filterwarnings("error:The structure of")
+def test_fit_on_a_dictionary_gives_no_warning_about_its_structure():
+    model = small_model()
+    model.compile(**EAGER)
+    model.fit(random_batch(), verbose=0)
+
+
 @pytest.mark.parametrize("box_format", ["xywh", "center_xywh", "rel_yxyx", "rel_xywh"])
 def test_the_box_format_changes_neither_loss_nor_detections(box_format, trained):
     model, batch = trained

@@ -31,6 +31,8 @@ class ResNet(keras.Model):
         base_channels: channels of the first stage; less than 64 makes a narrow variant.
         frozen_stages: -1 trains everything, 0 freezes the stem, 1 also the first stage, ... 4.
         batch_norm_statistics: "running" or "batch" (live in training).
+        zero_init_residual: with "batch", each residual branch starts at zero, so that a deep
+            network starts as a shallow one. Short trainings get further without.
         pixel_mean, pixel_std: three numbers each, in the units of the images.
 
     Input (B, H, W, 3) RGB in 0..255. Output {"P3": (B, H/8, W/8, C), "P4": ..., "P5": ...} with C
@@ -46,13 +48,17 @@ class ResNet(keras.Model):
         base_channels: int = 64,
         frozen_stages: int = -1,
         batch_norm_statistics: str = "running",
+        zero_init_residual: bool = True,
         pixel_mean=PIXEL_MEAN,
         pixel_std=PIXEL_STD,
         name: str = "resnet",
         **kwargs,
     ):
         _check_arguments(depth, frozen_stages, batch_norm_statistics)
-        builder = _Builder(depth, batch_norm_statistics == "batch", kwargs.get("dtype"))
+        live_statistics = batch_norm_statistics == "batch"
+        builder = _Builder(
+            depth, live_statistics, zero_init_residual and live_statistics, kwargs.get("dtype")
+        )
 
         # === Functional Model ===
         images = keras.Input((None, None, 3), name="images")
@@ -79,6 +85,7 @@ class ResNet(keras.Model):
         self.base_channels = base_channels
         self.frozen_stages = frozen_stages
         self.batch_norm_statistics = batch_norm_statistics
+        self.zero_init_residual = zero_init_residual
         self.pixel_mean = tuple(float(v) for v in pixel_mean)
         self.pixel_std = tuple(float(v) for v in pixel_std)
 
@@ -88,6 +95,7 @@ class ResNet(keras.Model):
             "base_channels": self.base_channels,
             "frozen_stages": self.frozen_stages,
             "batch_norm_statistics": self.batch_norm_statistics,
+            "zero_init_residual": self.zero_init_residual,
             "pixel_mean": self.pixel_mean,
             "pixel_std": self.pixel_std,
             "name": self.name,
@@ -127,9 +135,10 @@ def _freeze(model, frozen_stages):
 class _Builder:
     """Adds convolutions and blocks to a functional model; its names are torchvision's."""
 
-    def __init__(self, depth, live_statistics, dtype):
+    def __init__(self, depth, live_statistics, zero_init_residual, dtype):
         self.block = self._bottleneck_block if depth >= 50 else self._basic_block
         self.live_statistics = live_statistics
+        self.zero_init_residual = zero_init_residual
         self.dtype = dtype
 
     def stem(self, x, channels):
@@ -180,14 +189,13 @@ class _Builder:
             dtype=self.dtype,
             name=conv_name,
         )(x)
-        # A residual branch that starts at zero lets a deep network start as a shallow one.
         norm_class = (
             keras.layers.BatchNormalization if self.live_statistics else RunningBatchNormalization
         )
         norm = norm_class(
             momentum=0.9,
             epsilon=1e-5,
-            gamma_initializer="zeros" if last and self.live_statistics else "ones",
+            gamma_initializer="zeros" if last and self.zero_init_residual else "ones",
             dtype=self.dtype,
             name=norm_name,
         )

@@ -12,8 +12,8 @@ NAME = "demo"
 HELP = "train on generated pictures and show the result"
 
 # The demo: small enough for two CPU cores, and still a whole GFLV2.
-EPOCHS = 10
-BATCH_SIZE = 16
+EPOCHS = 8
+BATCH_SIZE = 8
 LEARNING_RATE = 3e-3
 BETA_2 = 0.99
 TRAIN_OBJECTS = (3, 8)
@@ -82,7 +82,9 @@ def build_model(class_names):
     import keras_gflv2
 
     return keras_gflv2.GFLV2(
-        keras_gflv2.backbones.ResNet(depth=18, base_channels=16, batch_norm_statistics="batch"),
+        keras_gflv2.backbones.ResNet(
+            depth=18, base_channels=16, batch_norm_statistics="batch", zero_init_residual=False
+        ),
         num_classes=len(class_names),
         fpn_channels=48,
         head_channels=48,

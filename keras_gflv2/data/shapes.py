@@ -233,7 +233,7 @@ def _texture(random, height, width, contrast_to=None):
 def _two_colours(random):
     """Two colours near each other: textures are fainter than the edges between shapes."""
     first, other = random.uniform(0, 255, (2, 3))
-    return first, first + (other - first) * 0.4
+    return first, first + (other - first) * 0.3
 
 
 def _paint_clutter(random, image):

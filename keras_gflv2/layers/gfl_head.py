@@ -68,8 +68,11 @@ class GFLHead(keras.layers.Layer):
         self.levels = tuple(levels)
 
         # === Layers ===
-        self.classification_tower = self._tower("classification")
-        self.box_tower = self._tower("box")
+        # Flat lists of layers: Keras 3.12 saves no weights of lists inside lists.
+        self.classification_convs = self._convs("classification")
+        self.classification_norms = self._norms("classification")
+        self.box_convs = self._convs("box")
+        self.box_norms = self._norms("box")
         self.classification_conv = self._conv(
             num_classes,
             "classification",
@@ -94,18 +97,26 @@ class GFLHead(keras.layers.Layer):
             **kwargs,
         )
 
-    def _tower(self, name):
-        """`depth` blocks of convolution and group normalisation; a ReLU follows each."""
-        convs = [
-            self._conv(self.channels, f"{name}_{i}", use_bias=False) for i in range(self.depth)
-        ]
-        norms = [
+    def _convs(self, name):
+        return [self._conv(self.channels, f"{name}_{i}", use_bias=False) for i in range(self.depth)]
+
+    def _norms(self, name):
+        return [
             keras.layers.GroupNormalization(
                 self.norm_groups, epsilon=1e-5, dtype=self.dtype_policy, name=f"{name}_norm_{i}"
             )
             for i in range(self.depth)
         ]
-        return list(zip(convs, norms))
+
+    @property
+    def classification_tower(self):
+        """Pairs of convolution and normalisation; a ReLU follows each."""
+        return list(zip(self.classification_convs, self.classification_norms))
+
+    @property
+    def box_tower(self):
+        """As `classification_tower`, for the distributions."""
+        return list(zip(self.box_convs, self.box_norms))
 
     def build(self, input_shape):
         feature_channels = next(iter(input_shape.values()))[-1]

@@ -27,15 +27,24 @@ def test_levels_have_their_strides_and_widths():
 def test_batch_statistics_are_used_in_training_only_when_asked_for():
     images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
     for statistics, differs in (("running", False), ("batch", True)):
-        model = ResNet(18, base_channels=8, batch_norm_statistics=statistics)
-        for layer in model.layers:  # so that the last norms of the branches are not 0
-            if layer.name.endswith("bn2"):
-                layer.gamma.assign(np.ones(layer.gamma.shape))
+        model = ResNet(
+            18, base_channels=8, batch_norm_statistics=statistics, zero_init_residual=False
+        )
         calm = to_numpy(model(images, training=False)["P3"])
         train = to_numpy(model(images, training=True)["P3"])
         assert np.array_equal(calm, train) != differs
         moved = to_numpy(model.get_layer("bn1").moving_mean)
         assert np.any(moved != 0) == differs
+
+
+def test_residual_branches_start_at_zero_when_trained_from_nothing():
+    def last_scales(**arguments):
+        model = ResNet(18, base_channels=8, **arguments)
+        return {float(layer.gamma[0]) for layer in model.layers if layer.name.endswith("bn2")}
+
+    assert last_scales(batch_norm_statistics="batch") == {0.0}
+    assert last_scales(batch_norm_statistics="batch", zero_init_residual=False) == {1.0}
+    assert last_scales(batch_norm_statistics="running") == {1.0}
 
 
 def test_pixels_are_normalised_inside():

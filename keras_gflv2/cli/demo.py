@@ -12,7 +12,7 @@ NAME = "demo"
 HELP = "train on generated pictures and show the result"
 
 # The demo: small enough for two CPU cores, and still a whole GFLV2.
-EPOCHS = 8
+EPOCHS = 10
 BATCH_SIZE = 8
 LEARNING_RATE = 3e-3
 BETA_2 = 0.99

@@ -101,7 +101,7 @@ def test_bad_data_specs_show_the_form(spec, message):
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "evaluate", "predict"])
+@pytest.mark.parametrize("command", ["demo", "train", "evaluate", "predict", "convert"])
 def test_help_explains_every_option(command, capsys):
     assert cli.main([command, "--help"]) == 0
     assert "(default: " in capsys.readouterr().out

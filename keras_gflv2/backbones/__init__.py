@@ -1,5 +1,6 @@
 """Backbones: pixels in, feature maps {"P3", "P4", "P5"} out."""
 
+from keras_gflv2.backbones.res2net import Res2Net
 from keras_gflv2.backbones.resnet import ResNet
 
-__all__ = ["ResNet"]
+__all__ = ["Res2Net", "ResNet"]

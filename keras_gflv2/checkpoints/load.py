@@ -1,60 +1,91 @@
-"""A dictionary or file of named arrays in, a model with these weights out."""
+"""A file or dictionary of named arrays in, a model with these weights out."""
 
 import numpy as np
 
-from keras_gflv2.checkpoints import mmdetection
+from keras_gflv2.checkpoints import mmdetection, paddledetection, torchvision
+from keras_gflv2.checkpoints.pickles import CheckpointError
+from keras_gflv2.checkpoints.reading import read_checkpoint
+
+SOURCES = (mmdetection, paddledetection, torchvision)
+MAX_PROBLEMS_SHOWN = 20
 
 
 def load_checkpoint(model, source):
-    """Loads the weights of an official GFLV2 checkpoint into `model`.
+    """Loads the weights of an official checkpoint into `model`.
 
     Every weight must be there with its shape, and nothing may be left over. A classification
-    convolution with one channel more than the model has classes, the official background channel,
-    loses its last one.
+    convolution with one channel more than the model has classes, the background channel of
+    mmdetection and PaddleDetection, loses its last one.
 
     Args:
-        model: a `GFLV2` whose shapes fit.
-        source: dictionary of arrays by the official names, in PyTorch's layout, or the path of an
-            .npz file of them.
+        model: a `GFLV2` whose shapes fit, for files of mmdetection or PaddleDetection; or a
+            backbone, for ImageNet classifiers of torchvision.
+        source: path of a file that `read_checkpoint` reads, or a dictionary of arrays by the
+            official names, in the official layouts.
 
     Returns:
         The model.
 
     Raises:
-        ValueError: tensors are missing, left over or of another shape; all are named.
+        CheckpointError: (a ValueError) tensors are missing, left over or of another shape; all are
+            named. Or the file cannot be read.
     """
-    arrays = dict(source) if isinstance(source, dict) else dict(np.load(source))
-    pairs = mmdetection.name_map(model)
+    arrays = dict(source) if isinstance(source, dict) else read_checkpoint(source)
+    names = find_source(arrays)
+    pairs = names.name_map(model)
     expected = {key for key, _ in pairs}
-    problems = [f"missing: {key}" for key in expected if key not in arrays]
+    problems = [f"missing: {key}" for key in sorted(expected - set(arrays))]
     problems += [
         f"left over: {key}"
         for key in arrays
-        if key not in expected and not mmdetection.NOT_WEIGHTS.search(key)
+        if key not in expected and not names.NOT_WEIGHTS.search(key)
     ]
     values = []
     for key, variable in pairs:
         if key not in arrays:
             continue
         value = to_keras_layout(np.asarray(arrays[key]), variable.shape)
-        if "gfl_cls" in key and value.shape[-1] == model.num_classes + 1:
-            value = value[..., :-1]  # the background channel
+        if key in _classification(names) and value.shape[-1] == model.num_classes + 1:
+            value = value[..., :-1]
         if tuple(value.shape) != tuple(variable.shape):
             problems.append(f"shape of {key}: {value.shape}, the model's is {variable.shape}")
+        elif not np.all(np.isfinite(value)):
+            problems.append(f"not finite: {key}")
         values.append((variable, value))
     if problems:
-        shown = "\n  ".join(problems[:20])
-        raise ValueError(
-            f"The checkpoint does not fit the model ({len(problems)} problems):\n  {shown}"
+        shown = "\n  ".join(problems[:MAX_PROBLEMS_SHOWN])
+        raise CheckpointError(
+            f"The checkpoint of {names.SOURCE} does not fit the model ({len(problems)} problems):"
+            f"\n  {shown}"
         )
     for variable, value in values:
         variable.assign(value)
     return model
 
 
+def find_source(arrays):
+    """Which module of names a checkpoint follows.
+
+    Raises:
+        CheckpointError: none of those known.
+    """
+    for names in SOURCES:
+        if names.MARKER in arrays:
+            return names
+    known = ", ".join(names.SOURCE for names in SOURCES)
+    raise CheckpointError(
+        f"The checkpoint has the names of none of: {known}. Its first are {list(arrays)[:5]}."
+    )
+
+
+def _classification(names):
+    return (names.MARKER, names.MARKER.replace("weight", "bias"))
+
+
 def to_keras_layout(value, shape):
     """PyTorch's (out, in, kh, kw) -> Keras's (kh, kw, in, out), or (in, out) of a dense layer."""
-    if value.ndim != 4:
-        return value
-    value = value.transpose(2, 3, 1, 0)
-    return value[0, 0] if len(shape) == 2 else value
+    if value.ndim == 4:
+        value = value.transpose(2, 3, 1, 0)
+        return value[0, 0] if len(shape) == 2 else value
+    # Paddle's scales of the levels have the shape (1,).
+    return value.reshape(()) if value.shape == (1,) and len(shape) == 0 else value

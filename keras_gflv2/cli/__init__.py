@@ -1,4 +1,4 @@
-"""The command line: `keras-gflv2 demo | train | evaluate | predict`.
+"""The command line: `keras-gflv2 demo | train | evaluate | predict | convert | presets`.
 
 Each subcommand is a module with `NAME`, `HELP` (one line), `add_arguments(parser)` and
 `run(arguments)`; a new one is a module in `COMMANDS`. Functions that run import what they need
@@ -10,9 +10,9 @@ import re
 import sys
 import traceback
 
-from keras_gflv2.cli import demo, evaluate, predict, train
+from keras_gflv2.cli import convert, demo, evaluate, predict, presets, train
 
-COMMANDS = (demo, train, evaluate, predict)
+COMMANDS = (demo, train, evaluate, predict, convert, presets)
 
 USER_ERRORS = (ValueError, OSError, ImportError)  # FileNotFoundError is an OSError
 EXIT_USER_ERROR = 2

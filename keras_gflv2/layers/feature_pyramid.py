@@ -12,24 +12,31 @@ class FeaturePyramid(keras.layers.Layer):
 
     1x1 convolutions bring the backbone's maps to one width, coarse maps are added to finer ones by
     nearest up-sampling, a 3x3 convolution smooths each sum; P6 and P7 are strided convolutions of
-    the P5 output and of P6, without a ReLU between them.
+    the P5 output and of P6, without a ReLU between them (PaddleDetection has one).
 
     Args:
         channels: width of every output map.
         levels: names of the backbone's maps, finest first.
         extra_levels: how many coarser maps are added.
+        extra_relu: whether a ReLU comes before P7 (and those after it, if any).
 
     Input {"P3": (B, H/8, W/8, C3), "P4": ..., "P5": ...}; output {"P3", ..., "P7"} with maps of
     `channels` channels. A map must have ceil(size / 2) of the size of the next finer one.
     """
 
     def __init__(
-        self, channels: int = 256, levels=("P3", "P4", "P5"), extra_levels: int = 2, **kwargs
+        self,
+        channels: int = 256,
+        levels=("P3", "P4", "P5"),
+        extra_levels: int = 2,
+        extra_relu: bool = False,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.channels = channels
         self.levels = tuple(levels)
         self.extra_levels = extra_levels
+        self.extra_relu = extra_relu
         self.lateral_convs = [self._conv(1, f"lateral_{level}") for level in levels]
         self.output_convs = [self._conv(3, f"output_{level}") for level in levels]
         coarsest = int(self.levels[-1][1:])
@@ -64,8 +71,9 @@ class FeaturePyramid(keras.layers.Layer):
         for i in reversed(range(len(sums) - 1)):
             sums[i] = sums[i] + _upsample_to(sums[i + 1], sums[i])
         outputs = [conv(x) for conv, x in zip(self.output_convs, sums)]
-        for conv in self.extra_convs:
-            outputs.append(conv(outputs[-1]))
+        for i, conv in enumerate(self.extra_convs):
+            x = ops.relu(outputs[-1]) if self.extra_relu and i > 0 else outputs[-1]
+            outputs.append(conv(x))
         return dict(zip(self.output_levels, outputs))
 
     def compute_output_shape(self, input_shape):
@@ -80,6 +88,7 @@ class FeaturePyramid(keras.layers.Layer):
             "channels": self.channels,
             "levels": self.levels,
             "extra_levels": self.extra_levels,
+            "extra_relu": self.extra_relu,
         }
 
 

@@ -26,6 +26,7 @@ class GFLHead(keras.layers.Layer):
         channels: width of the tower convolutions.
         depth: number of convolutions in each tower.
         norm_groups: groups of the group normalisation, a divisor of `channels`.
+        tower_bias: whether tower convolutions have a bias, as PaddleDetection's.
         quality_topk, quality_channels, quality_statistics: see
             `DistributionGuidedQualityPredictor`; without statistics, `()`, it is GFLV1's head,
             where the class branch predicts the joint score itself.
@@ -43,6 +44,7 @@ class GFLHead(keras.layers.Layer):
         channels: int = 256,
         depth: int = 4,
         norm_groups: int = 32,
+        tower_bias: bool = False,
         quality_topk: int = 4,
         quality_channels: int = 64,
         quality_statistics=("topk", "mean"),
@@ -62,6 +64,7 @@ class GFLHead(keras.layers.Layer):
         self.channels = channels
         self.depth = depth
         self.norm_groups = norm_groups
+        self.tower_bias = tower_bias
         self.quality_topk = quality_topk
         self.quality_channels = quality_channels
         self.quality_statistics = tuple(quality_statistics)
@@ -98,7 +101,10 @@ class GFLHead(keras.layers.Layer):
         )
 
     def _convs(self, name):
-        return [self._conv(self.channels, f"{name}_{i}", use_bias=False) for i in range(self.depth)]
+        return [
+            self._conv(self.channels, f"{name}_{i}", use_bias=self.tower_bias)
+            for i in range(self.depth)
+        ]
 
     def _norms(self, name):
         return [
@@ -170,6 +176,7 @@ class GFLHead(keras.layers.Layer):
             "channels": self.channels,
             "depth": self.depth,
             "norm_groups": self.norm_groups,
+            "tower_bias": self.tower_bias,
             "quality_topk": self.quality_topk,
             "quality_channels": self.quality_channels,
             "quality_statistics": self.quality_statistics,

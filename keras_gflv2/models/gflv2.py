@@ -10,6 +10,7 @@ from keras_gflv2 import boxes as box_ops
 from keras_gflv2 import recipes
 from keras_gflv2.assigners import ATSSAssigner
 from keras_gflv2.backbones.resnet import PIXEL_MEAN
+from keras_gflv2.checkpoints.presets import save_to_directory
 from keras_gflv2.images import read_image, resize_image, resize_shape
 from keras_gflv2.layers import FeaturePyramid, GFLHead, Integral, PadToMultiple
 from keras_gflv2.losses import DistributionFocalLoss, GIoULoss, QualityFocalLoss
@@ -48,6 +49,8 @@ class GFLV2(keras.Model):
         prediction_decoder: a `PredictionDecoder`, or a layer with its call signature.
         class_names: list of `num_classes` names, used by `detect` and drawings.
         image_size: (short side, longest long side) in pixels to which `detect` resizes images.
+        fpn_relu, head_tower_bias: PaddleDetection's variant: a ReLU between P6 and P7, and biases
+            in the towers.
 
     Call argument: images (B, H, W, 3) of any size. Returns {"scores": (B, A, num_classes) in 0..1,
     "box_distributions": (B, A, 4, reg_max + 1) logits} for the A locations of all levels.
@@ -74,6 +77,8 @@ class GFLV2(keras.Model):
         prediction_decoder=None,
         class_names=None,
         image_size=(800, 1333),
+        fpn_relu: bool = False,
+        head_tower_bias: bool = False,
         name: str = "gflv2",
         **kwargs,
     ):
@@ -91,13 +96,16 @@ class GFLV2(keras.Model):
             name="pad",
         )
         extractor = feature_extractor(backbone)
-        pyramid = FeaturePyramid(fpn_channels, dtype=dtype, name="feature_pyramid")
+        pyramid = FeaturePyramid(
+            fpn_channels, extra_relu=fpn_relu, dtype=dtype, name="feature_pyramid"
+        )
         head = GFLHead(
             num_classes,
             reg_max=reg_max,
             channels=head_channels,
             depth=head_depth,
             norm_groups=head_norm_groups,
+            tower_bias=head_tower_bias,
             quality_topk=quality_topk,
             quality_channels=quality_channels,
             quality_statistics=quality_statistics,
@@ -122,6 +130,8 @@ class GFLV2(keras.Model):
         self.head_channels = head_channels
         self.head_depth = head_depth
         self.head_norm_groups = head_norm_groups
+        self.fpn_relu = fpn_relu
+        self.head_tower_bias = head_tower_bias
         self.quality_topk = quality_topk
         self.quality_channels = quality_channels
         self.quality_statistics = tuple(quality_statistics)
@@ -460,20 +470,28 @@ class GFLV2(keras.Model):
 
     @classmethod
     def from_preset(cls, preset, load_weights=True, **overrides):
-        """A detector from a built-in name or from a folder that `save_to_preset` wrote.
+        """A detector with trained weights.
+
+        Published weights are downloaded once, converted, and kept in Keras's cache folder.
 
         Args:
-            preset: name or path.
-            load_weights: False gives the architecture with fresh weights.
+            preset: a name in `GFLV2.presets`, a folder that `save_to_preset` wrote, or an hf:// or
+                kaggle:// handle of one.
+            load_weights: False gives the architecture with fresh weights, without a network.
             **overrides: constructor arguments to change, e.g. `num_classes`,
                 `bounding_box_format`. With another `num_classes` all weights are kept but those
                 of the classification convolution.
+
+        Raises:
+            ValueError: there is no such preset.
+            keras_gflv2.checkpoints.DownloadError: the weights cannot be had; the message says from
+                where, and how to go on without a network.
         """
         return presets.load(cls, preset, load_weights, overrides)
 
     def save_to_preset(self, directory):
         """Writes configuration and weights to a folder that `from_preset` loads exactly."""
-        return presets.save(self, directory)
+        return save_to_directory(self, directory)
 
     def get_config(self):
         return {
@@ -485,6 +503,8 @@ class GFLV2(keras.Model):
             "head_channels": self.head_channels,
             "head_depth": self.head_depth,
             "head_norm_groups": self.head_norm_groups,
+            "fpn_relu": self.fpn_relu,
+            "head_tower_bias": self.head_tower_bias,
             "quality_topk": self.quality_topk,
             "quality_channels": self.quality_channels,
             "quality_statistics": self.quality_statistics,

@@ -1,0 +1,169 @@
+"""Published weights by name: found, downloaded, converted once and kept."""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import filelock
+import keras
+
+from keras_gflv2.checkpoints.download import DownloadError, cache_directory, download
+from keras_gflv2.checkpoints.load import load_checkpoint
+from keras_gflv2.checkpoints.pickles import CheckpointError
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.weights.h5"
+# Raised when a preset's configuration changes, so that older conversions are not used.
+CACHE_VERSION = 1
+HUB_MODULES = {"hf": "huggingface_hub", "kaggle": "kagglehub"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preset:
+    """One published weight file; subclasses say to which model it belongs.
+
+    Attributes:
+        name: what `from_preset` takes.
+        description: one line.
+        url: where the weights are.
+        file: name of the weight file.
+        digest: first hexadecimal digits of the file's SHA-256, "" if they are not published.
+        ap_val, ap_test_dev: published COCO AP, None for backbones or if not published.
+        license: of the weights.
+        verified: what was compared here, on deterministic weights.
+    """
+
+    name: str
+    description: str
+    url: str
+    file: str
+    digest: str = ""
+    ap_val: float | None = None
+    ap_test_dev: float | None = None
+    license: str = ""
+    verified: str = ""
+
+
+def preset_directory(preset, build):
+    """Folder with the converted weights of a preset: from the cache, else made now.
+
+    Args:
+        preset: a `Preset`.
+        build: function that makes its model, without weights.
+
+    Raises:
+        DownloadError: the weights are not there and cannot be had; the message says what to do.
+        CheckpointError: the file is not the one that it should be.
+    """
+    root = cache_directory()
+    directory = root / f"{preset.name}-v{CACHE_VERSION}"
+    if _is_complete(directory):
+        return directory
+    root.mkdir(parents=True, exist_ok=True)
+    # A second process waits here, and then finds the work done.
+    with filelock.FileLock(root / f"{preset.name}.lock"):
+        if not _is_complete(directory):
+            _convert_into(preset, build, directory)
+    return directory
+
+
+def _is_complete(directory):
+    return (directory / CONFIG_FILE).is_file() and (directory / WEIGHTS_FILE).is_file()
+
+
+def _convert_into(preset, build, directory):
+    source = cache_directory() / preset.file
+    given = source.is_file()
+    if not given:
+        try:
+            download(preset.url, source, preset.digest)
+        except DownloadError as error:
+            raise DownloadError(f"{error}\n{_how_to_get(preset, source)}") from error
+    try:
+        model = load_checkpoint(build(), source)
+    except CheckpointError as error:
+        if not given:
+            source.unlink()  # The next call downloads it anew.
+        raise CheckpointError(
+            f"{source} is not the weight file of {preset.name!r}: {error}"
+        ) from error
+    temporary = Path(tempfile.mkdtemp(prefix=f".{preset.name}-", dir=directory.parent))
+    try:
+        save_to_directory(model, temporary)
+        shutil.rmtree(directory, ignore_errors=True)
+        os.replace(temporary, directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    if not given:
+        source.unlink()
+
+
+def _how_to_get(preset, source):
+    return (
+        f"Without a network: get {preset.url} on another machine, then put the file to {source}, "
+        f"or run\n  keras-gflv2 convert FILE --preset {preset.name} --output DIR\n"
+        "and pass DIR to `from_preset`. `load_weights=False` needs no weights."
+    )
+
+
+def find_directory(preset, known):
+    """Folder of a preset that is not built in.
+
+    Args:
+        preset: a folder written by `save_to_preset`, or an hf:// or kaggle:// handle of one.
+        known: names of the built-in presets, for the error message.
+
+    Raises:
+        ImportError: the library of a handle is not installed.
+        ValueError: there is no such preset.
+    """
+    handle = re.match(r"(hf|kaggle)://(.+)", str(preset))
+    directory = _fetch(*handle.groups()) if handle else Path(preset)
+    if not (directory / CONFIG_FILE).is_file():
+        raise ValueError(
+            f"{str(preset)!r} is neither a built-in preset ({', '.join(known)}) nor a folder with "
+            f"a {CONFIG_FILE} as `save_to_preset` writes it."
+        )
+    return directory
+
+
+def _fetch(scheme, name):
+    module = HUB_MODULES[scheme]
+    try:
+        if scheme == "hf":
+            import huggingface_hub
+
+            return Path(huggingface_hub.snapshot_download(name))
+        import kagglehub
+
+        return Path(kagglehub.model_download(name))
+    except ImportError as error:
+        raise ImportError(f"{scheme}://{name} needs {module}: pip install {module}") from error
+
+
+def save_to_directory(model, directory):
+    """Writes configuration and weights, each file under a temporary name first."""
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    weights = directory / f"partial-{WEIGHTS_FILE}"
+    model.save_weights(weights)
+    os.replace(weights, directory / WEIGHTS_FILE)
+    record = {
+        "keras_version": keras.__version__,
+        "model": keras.saving.serialize_keras_object(model),
+    }
+    record["model"].pop("compile_config", None)
+    record["model"].pop("build_config", None)
+    config = directory / f"{CONFIG_FILE}.partial"
+    config.write_text(json.dumps(record, indent=2))
+    os.replace(config, directory / CONFIG_FILE)
+    return str(directory)
+
+
+def read_config(directory):
+    """Constructor arguments of the model in a preset folder."""
+    return json.loads((Path(directory) / CONFIG_FILE).read_text())["model"]["config"]

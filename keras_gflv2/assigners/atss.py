@@ -7,6 +7,9 @@ from keras_gflv2 import boxes as box_ops
 
 # A centre counts as inside a box when it is farther than this from every side, in pixels.
 INSIDE_MARGIN = 0.01
+# PyTorch's topk has one algorithm for maps from this many times `topk` locations on, and another
+# for smaller ones.
+TIE_SIZE = 64
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
@@ -96,10 +99,19 @@ class ATSSAssigner:
             distance = dy[..., :, None] + dx[..., None, :]  # (B, N, topk, topk)
             shape = ops.shape(distance)
             distance = ops.reshape(distance, (*shape[:2], self.topk**2))
-            nearest, window_index = ops.top_k(-distance, self.topk)
+            # Of equally far locations the first count on large maps and the last on small ones:
+            # PyTorch's topk, whose choice has no rule, agrees most often with that. A stable sort
+            # makes it the same on all backends.
+            order = ops.arange(self.topk**2)
+            is_small = rows * columns < TIE_SIZE * self.topk
+            order = ops.where(is_small, self.topk**2 - 1 - order, order)
+            distance = ops.take(distance, order, axis=-1)
+            nearest_first = ops.argsort(distance, axis=-1)[..., : self.topk]
+            nearest = ops.take_along_axis(distance, nearest_first, axis=-1)
+            window_index = ops.take(order, nearest_first)
             row = ops.take_along_axis(row, window_index // self.topk, axis=-1)
             column = ops.take_along_axis(column, window_index % self.topk, axis=-1)
-            exists.append(nearest > float("-inf"))
+            exists.append(nearest < float("inf"))
             indices.append(ops.where(exists[-1], offset + row * columns + column, 0))
             offset = offset + rows * columns
         return ops.concatenate(indices, axis=-1), ops.concatenate(exists, axis=-1)

@@ -40,7 +40,9 @@ def test_batch_statistics_are_used_in_training_only_when_asked_for():
 def test_residual_branches_start_at_zero_when_trained_from_nothing():
     def last_scales(**arguments):
         model = ResNet(18, base_channels=8, **arguments)
-        return {float(to_numpy(layer.gamma)[0]) for layer in model.layers if layer.name.endswith("bn2")}
+        return {
+            float(to_numpy(layer.gamma)[0]) for layer in model.layers if layer.name.endswith("bn2")
+        }
 
     assert last_scales(batch_norm_statistics="batch") == {0.0}
     assert last_scales(batch_norm_statistics="batch", zero_init_residual=False) == {1.0}

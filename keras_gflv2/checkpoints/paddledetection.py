@@ -5,6 +5,8 @@ import string
 
 SOURCE = "PaddleDetection"
 MARKER = "head.gfl_head_cls.weight"
+# Tensors that may have a background channel at their end.
+CLASSIFICATION = ("head.gfl_head_cls.weight", "head.gfl_head_cls.bias")
 # Constants of the integral, a table of names, and the quality predictor's second names.
 NOT_WEIGHTS = re.compile(
     r"distribution_project\.project$|^StructuredToParameterName@@$|dgqp_module\.reg_conv\d\."

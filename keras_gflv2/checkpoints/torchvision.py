@@ -6,6 +6,8 @@ from keras_gflv2.checkpoints.mmdetection import backbone_name_map
 
 SOURCE = "an ImageNet classifier"
 MARKER = "layer1.0.conv1.weight"
+# Tensors that may have a background channel at their end.
+CLASSIFICATION = ()
 # The classifier itself is of no use to a detector.
 NOT_WEIGHTS = re.compile(r"num_batches_tracked$|^fc\.")
 

@@ -9,7 +9,9 @@ import tempfile
 from pathlib import Path
 
 import filelock
+import h5py
 import keras
+import numpy as np
 
 from keras_gflv2.checkpoints.download import DownloadError, cache_directory, download
 from keras_gflv2.checkpoints.load import load_checkpoint
@@ -145,12 +147,14 @@ def _fetch(scheme, name):
         raise ImportError(f"{scheme}://{name} needs {module}: pip install {module}") from error
 
 
-def save_to_directory(model, directory):
+def save_to_directory(model, directory, weights_dtype=None):
     """Writes configuration and weights, each file under a temporary name first."""
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     weights = directory / f"partial-{WEIGHTS_FILE}"
     model.save_weights(weights)
+    if weights_dtype is not None:
+        _store_as(weights, weights_dtype)
     os.replace(weights, directory / WEIGHTS_FILE)
     record = {
         "keras_version": keras.__version__,
@@ -162,6 +166,31 @@ def save_to_directory(model, directory):
     config.write_text(json.dumps(record, indent=2))
     os.replace(config, directory / CONFIG_FILE)
     return str(directory)
+
+
+def _store_as(path, dtype):
+    """Rewrites a weights file with its float32 arrays in another type of floats.
+
+    Raises:
+        ValueError: a weight is beyond the range of the type.
+    """
+    rewritten = path.with_name(f"rewritten-{path.name}")
+    with h5py.File(path) as source, h5py.File(rewritten, "w") as target:
+
+        def copy(name, item):
+            if not isinstance(item, h5py.Dataset):
+                target.require_group(name).attrs.update(item.attrs)
+                return
+            value = item[()]
+            if item.dtype == np.float32:
+                value = np.asarray(value).astype(dtype)
+                if not np.all(np.isfinite(value)):
+                    raise ValueError(f"The weight {name} is beyond the range of {dtype}.")
+            target[name] = value
+
+        target.attrs.update(source.attrs)
+        source.visititems(copy)
+    os.replace(rewritten, path)
 
 
 def read_config(directory):

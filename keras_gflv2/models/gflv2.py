@@ -489,9 +489,17 @@ class GFLV2(keras.Model):
         """
         return presets.load(cls, preset, load_weights, overrides)
 
-    def save_to_preset(self, directory):
-        """Writes configuration and weights to a folder that `from_preset` loads exactly."""
-        return save_to_directory(self, directory)
+    def save_to_preset(self, directory, weights_dtype=None):
+        """Writes configuration and weights to a folder that `from_preset` loads exactly.
+
+        Args:
+            directory: folder to write, made if it is not there.
+            weights_dtype: "float16" stores the weights in half the size, rounded.
+
+        Returns:
+            Path of the folder.
+        """
+        return save_to_directory(self, directory, weights_dtype)
 
     def get_config(self):
         return {

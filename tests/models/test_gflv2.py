@@ -161,6 +161,20 @@ def test_saving_and_loading_changes_nothing(trained, tmp_path):
     assert same(preset.predict(batch["images"], verbose=0), expected)
 
 
+def test_a_preset_in_half_precision_is_half_as_large_and_rounded(trained, tmp_path):
+    model, _ = trained
+    sizes = {}
+    for dtype in (None, "float16"):
+        folder = tmp_path / str(dtype)
+        model.save_to_preset(folder, weights_dtype=dtype)
+        sizes[dtype] = (folder / "model.weights.h5").stat().st_size
+    assert sizes["float16"] < 0.8 * sizes[None]
+    copy = keras_gflv2.GFLV2.from_preset(tmp_path / "float16")
+    for old, new in zip(model.weights, copy.weights):
+        expected = to_numpy(old).astype("float16").astype("float32")
+        np.testing.assert_array_equal(to_numpy(new), expected)
+
+
 def test_a_preset_can_be_fine_tuned_for_other_classes(trained, tmp_path):
     model, _ = trained
     model.save_to_preset(tmp_path)

@@ -153,8 +153,7 @@ def save_to_directory(model, directory, weights_dtype=None):
     directory.mkdir(parents=True, exist_ok=True)
     weights = directory / f"partial-{WEIGHTS_FILE}"
     model.save_weights(weights)
-    if weights_dtype is not None:
-        _store_as(weights, weights_dtype)
+    _rewrite(weights, weights_dtype)
     os.replace(weights, directory / WEIGHTS_FILE)
     record = {
         "keras_version": keras.__version__,
@@ -168,8 +167,12 @@ def save_to_directory(model, directory, weights_dtype=None):
     return str(directory)
 
 
-def _store_as(path, dtype):
-    """Rewrites a weights file with its float32 arrays in another type of floats.
+def _rewrite(path, dtype):
+    """Rewrites a weights file without the optimizer's state, and its floats in another type.
+
+    Args:
+        path: the file.
+        dtype: type of what is float32 so far, or None to leave it.
 
     Raises:
         ValueError: a weight is beyond the range of the type.
@@ -178,11 +181,13 @@ def _store_as(path, dtype):
     with h5py.File(path) as source, h5py.File(rewritten, "w") as target:
 
         def copy(name, item):
+            if name.split("/")[0] == "optimizer":
+                return
             if not isinstance(item, h5py.Dataset):
                 target.require_group(name).attrs.update(item.attrs)
                 return
             value = item[()]
-            if item.dtype == np.float32:
+            if dtype is not None and item.dtype == np.float32:
                 value = np.asarray(value).astype(dtype)
                 if not np.all(np.isfinite(value)):
                     raise ValueError(f"The weight {name} is beyond the range of {dtype}.")

@@ -11,6 +11,7 @@ def add_arguments(parser):
 def run(arguments):
     """Prints one line for each preset."""
     from keras_gflv2.backbones import presets as backbones
+    from keras_gflv2.models.presets import EMBEDDED
     from keras_gflv2.models.zoo import DETECTORS
 
     rows = [("detector", "val AP", "test-dev", "what")]
@@ -18,6 +19,7 @@ def run(arguments):
         (p.name, _number(p.ap_val), _number(p.ap_test_dev), p.description)
         for p in DETECTORS.values()
     ]
+    rows += [(name, "-", "-", description) for name, description in EMBEDDED.items()]
     print(_table(rows))
     published = {**backbones.RESNETS, **backbones.RES2NETS}
     rows = [("backbone", "what"), *((p.name, p.description) for p in published.values())]

@@ -1,5 +1,7 @@
 """Presets of detectors: built-in ones, folders of `save_to_preset`, and handles of hubs."""
 
+from pathlib import Path
+
 from keras_gflv2.checkpoints.presets import (
     WEIGHTS_FILE,
     find_directory,
@@ -8,15 +10,22 @@ from keras_gflv2.checkpoints.presets import (
 )
 from keras_gflv2.models import zoo
 
+# Detectors that come with the package, each in a folder of `save_to_preset`.
+EMBEDDED_DIRECTORY = Path(__file__).parent / "embedded"
+EMBEDDED = {"nano_bccd": "blood cells (BCCD) at 240x320, 1.1 M parameters, in the package"}
+
 
 def descriptions():
     """{name: description} of the built-in presets."""
-    return {name: preset.description for name, preset in zoo.DETECTORS.items()}
+    published = {name: preset.description for name, preset in zoo.DETECTORS.items()}
+    return {**published, **EMBEDDED}
 
 
 def load(cls, name, load_weights, overrides):
     """The detector of a preset, with constructor arguments replaced by `overrides`."""
     preset = zoo.DETECTORS.get(name)
+    if name in EMBEDDED:
+        name = EMBEDDED_DIRECTORY / name
     if preset:
 
         def build(**changes):
@@ -24,7 +33,7 @@ def load(cls, name, load_weights, overrides):
 
         directory = preset_directory(preset, build) if load_weights else None
     else:
-        directory = find_directory(name, zoo.DETECTORS)
+        directory = find_directory(name, descriptions())
 
         def build(**changes):
             return _from_config(cls, read_config(directory), changes)

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import urllib.error
-import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -121,8 +120,3 @@ def _check(path, url, digest):
             f"{url} gave a file whose SHA-256 begins with {hashed.hexdigest()[: len(digest)]} "
             f"instead of {digest}: damaged, or another file."
         )
-
-
-def file_name(url):
-    """The name under which a URL's file is kept."""
-    return Path(urllib.parse.urlsplit(url).path).name

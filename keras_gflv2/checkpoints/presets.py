@@ -36,7 +36,6 @@ class Preset:
         digest: first hexadecimal digits of the file's SHA-256, "" if they are not published.
         ap_val, ap_test_dev: published COCO AP, None for backbones or if not published.
         license: of the weights.
-        verified: what was compared here, on deterministic weights.
     """
 
     name: str
@@ -47,7 +46,6 @@ class Preset:
     ap_val: float | None = None
     ap_test_dev: float | None = None
     license: str = ""
-    verified: str = ""
 
 
 def preset_directory(preset, build):

@@ -140,6 +140,6 @@ def test_every_published_state_dict_fits_its_preset():
     assert set(files) == set(DETECTORS)
     for name, file in files.items():
         if not QUICK and name in OFFICIAL:
-            continue  # built by the tests above
+            continue  # those tests build them
         shapes = json.loads(shared("state_dicts", file).read_text())
         detector(name, {key: np.zeros(shape, "float32") for key, shape in shapes.items()})

@@ -36,6 +36,7 @@ class Preset:
         digest: first hexadecimal digits of the file's SHA-256, "" if they are not published.
         ap_val, ap_test_dev: published COCO AP, None for backbones or if not published.
         license: of the weights.
+        compared: what of it the tests compare with the original, on deterministic weights.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Preset:
     ap_val: float | None = None
     ap_test_dev: float | None = None
     license: str = ""
+    compared: str = "names and shapes"
 
 
 def preset_directory(preset, build):

@@ -14,12 +14,12 @@ def run(arguments):
     from keras_gflv2.models.presets import EMBEDDED
     from keras_gflv2.models.zoo import DETECTORS
 
-    rows = [("detector", "val AP", "test-dev", "what")]
+    rows = [("detector", "val AP", "test-dev", "what", "compared here")]
     rows += [
-        (p.name, _number(p.ap_val), _number(p.ap_test_dev), p.description)
+        (p.name, _number(p.ap_val), _number(p.ap_test_dev), p.description, p.compared)
         for p in DETECTORS.values()
     ]
-    rows += [(name, "-", "-", description) for name, description in EMBEDDED.items()]
+    rows += [(name, "-", "-", what, "trained here") for name, what in EMBEDDED.items()]
     print(_table(rows))
     published = {**backbones.RESNETS, **backbones.RES2NETS}
     rows = [("backbone", "what"), *((p.name, p.description) for p in published.values())]
@@ -29,7 +29,8 @@ def run(arguments):
         for preset in (*DETECTORS.values(), *published.values()):
             print(f"{preset.name}: {preset.url} -> {preset.file}")
     print(
-        "\nAP as published, COCO. `keras-gflv2 evaluate --model NAME --data "
+        "\nAP as published, COCO; the last column: what equals the original's on deterministic "
+        "weights.\n`keras-gflv2 evaluate --model NAME --data "
         "coco:annotations/instances_val2017.json:val2017` measures the first."
     )
 

@@ -19,6 +19,9 @@ DRIVE = "https://drive.usercontent.google.com/download?id={}&export=download&con
 PADDLE = "https://paddledet.bj.bcebos.com/models/"
 # As in the official trainings: the stem and the first stage do not train.
 FROZEN_STAGES = 1
+# Networks whose outputs the official code recorded; the others differ in depth or not at all.
+RECORDED = ("r50_1x_coco", "r101_dcn_coco", "x101_dcn_coco", "r2_101_dcn_coco")
+WHOLE = "scores, logits, detections, a training step"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,13 +65,14 @@ def _official(name, network, schedule, ap_val, ap_test_dev, drive_id, backbone, 
         ap_val=ap_val,
         ap_test_dev=ap_test_dev,
         license="Apache-2.0",
+        compared=WHOLE if name in RECORDED else DetectorPreset.compared,
         backbone=backbone,
         backbone_arguments=arguments,
         arguments={"num_classes": len(COCO_CLASSES)},
     )
 
 
-def _paddle(name, file, ap_val, **arguments):
+def _paddle(name, file, ap_val, compared=DetectorPreset.compared, **arguments):
     """One that PaddleDetection trained, with its two differences from the official network."""
     return DetectorPreset(
         name=name,
@@ -77,6 +81,7 @@ def _paddle(name, file, ap_val, **arguments):
         file=f"{file}.pdparams",
         ap_val=ap_val,
         license="Apache-2.0",
+        compared=compared,
         backbone=ResNet,
         backbone_arguments={"depth": 50},
         arguments={
@@ -114,7 +119,9 @@ _DETECTORS = [
         "r2_101_dcn_coco", "R2_101_dcnv2", "2x", 49.9, 50.5, "1sAXfYLXIxZgMrC44LBqDgfYImThZ_kud",
         Res2Net, depth=101, scales=4, base_width=26, deformable_stages=(3, 4),
     ),
-    _paddle("r50_1x_paddle_coco", "gflv2_r50_fpn_1x_coco", 41.2),
+    _paddle(
+        "r50_1x_paddle_coco", "gflv2_r50_fpn_1x_coco", 41.2, "scores, logits, detections"
+    ),
     _paddle("gflv1_r50_1x_paddle_coco", "gfl_r50_fpn_1x_coco", 41.0, quality_statistics=()),
 ]  # fmt: skip
 DETECTORS = {preset.name: preset for preset in _DETECTORS}

@@ -18,11 +18,12 @@ __all__ = [
     "losses",
     "postprocessing",
     "recipes",
+    "serving",
     "visualization",
 ]
 
 # Loaded at first use: they bring tensorflow, pycocotools or drawing, which a model does not need.
-_LAZY = {"data", "evaluation", "visualization"}
+_LAZY = {"data", "evaluation", "serving", "visualization"}
 
 
 def __getattr__(name):

@@ -1,4 +1,5 @@
-"""The command line: `keras-gflv2 demo | train | evaluate | predict | convert | presets`.
+"""The command line: `keras-gflv2 demo | train | evaluate | predict | export | convert |
+presets`.
 
 Each subcommand is a module with `NAME`, `HELP` (one line), `add_arguments(parser)` and
 `run(arguments)`; a new one is a module in `COMMANDS`. Functions that run import what they need
@@ -10,9 +11,9 @@ import re
 import sys
 import traceback
 
-from keras_gflv2.cli import convert, demo, evaluate, predict, presets, train
+from keras_gflv2.cli import convert, demo, evaluate, export, predict, presets, train
 
-COMMANDS = (demo, train, evaluate, predict, convert, presets)
+COMMANDS = (demo, train, evaluate, predict, export, convert, presets)
 
 USER_ERRORS = (ValueError, OSError, ImportError)  # FileNotFoundError is an OSError
 EXIT_USER_ERROR = 2

@@ -4,10 +4,10 @@ import argparse
 import json
 
 
-def add_model(parser):
+def add_model(parser, required=True):
     parser.add_argument(
         "--model",
-        required=True,
+        required=required,
         help="a .keras file, a folder that train wrote (its best model is taken), a preset's "
         "folder or a preset's name",
     )

@@ -11,7 +11,14 @@ HELP = "find objects in pictures"
 
 def add_arguments(parser):
     parser.add_argument("images", nargs="+", help="image files, or folders of them")
-    add_model(parser)
+    where = parser.add_mutually_exclusive_group(required=True)
+    add_model(where, required=False)
+    where.add_argument(
+        "--server",
+        metavar="URL",
+        help="have a server that runs an exported model find them: http://HOST:8501/MODEL or "
+        "grpc://HOST:8500/MODEL",
+    )
     parser.add_argument("--output", required=True, help="folder for pictures and detections.json")
     parser.add_argument(
         "--score-threshold", type=float, default=0.3, help="leave out detections below"
@@ -27,12 +34,12 @@ def run(arguments):
     output = pathlib.Path(arguments.output)
     paths, num_skipped = _readable(_image_paths(arguments.images))
     targets = _target_paths(paths, output)
-    model = load_model(arguments.model)
+    detect = _detector(arguments)
     output.mkdir(parents=True, exist_ok=True)
     progress = keras.utils.Progbar(len(paths), verbose=arguments.verbose, unit_name="image")
     results = []
     for image_id, (path, target) in enumerate(zip(paths, targets)):
-        found = _detect_and_draw(model, path, target, arguments)
+        found = _detect_and_draw(detect, path, target)
         results += _results_of_image(found, image_id, path)
         progress.update(image_id + 1)
     write_json(output / "detections.json", results)
@@ -43,15 +50,34 @@ def run(arguments):
     )
 
 
-def _detect_and_draw(model, path, target, arguments):
+def _detector(arguments):
+    """Function from a path to the detections of `model.detect`: by a model here or by a server."""
+    if arguments.server:
+        from keras_gflv2.serving.client import ServingClient
+
+        if arguments.image_size:
+            raise ValueError("--image-size is fixed when a model is exported; leave it out.")
+        client = ServingClient(arguments.server)
+        return lambda path: _served(client, path, arguments.score_threshold)
+    model = load_model(arguments.model)
+    size = tuple(arguments.image_size) if arguments.image_size else None
+    return lambda path: model.detect([path], arguments.score_threshold, image_size=size)[0]
+
+
+def _served(client, path, score_threshold):
+    (found,) = client.detect([path], score_threshold)
+    if found["status"] != "ok":
+        raise ValueError(f"{path}: the server says: {found['status']}.")
+    return found
+
+
+def _detect_and_draw(detect, path, target):
     """Detections of one image, as `model.detect` gives them; writes its picture."""
     from keras_gflv2.images import read_image
     from keras_gflv2.visualization import draw_detections
 
-    image = read_image(path)
-    size = tuple(arguments.image_size) if arguments.image_size else None
-    (found,) = model.detect([image], arguments.score_threshold, image_size=size)
-    draw_detections(image, found).save(target)
+    found = detect(path)
+    draw_detections(read_image(path), found).save(target)
     return found
 
 

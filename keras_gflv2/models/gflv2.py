@@ -255,7 +255,7 @@ class GFLV2(keras.Model):
         del sample_weight, training
         height, width = ops.shape(x)[1:3]
         shapes = self._level_shapes(height, width)
-        boxes = self._to_xyxy(y["boxes"], height, width)
+        boxes = self.convert_boxes(y["boxes"], "xyxy", height, width)
         assigned, counted = self.assigner(
             boxes, y["classes"], shapes, STRIDES, y.get("image_sizes"), y.get("ignored")
         )
@@ -340,7 +340,7 @@ class GFLV2(keras.Model):
             return self._decode(outputs, images, targets.get("image_sizes")), state
         return self._decode(outputs, images, targets.get("image_sizes"))
 
-    def decode_predictions(self, predictions, images, image_sizes=None):
+    def decode_predictions(self, predictions, images, image_sizes=None, **thresholds):
         """Turns what calling the model returns into detections, as `predict` does.
 
         Args:
@@ -348,10 +348,12 @@ class GFLV2(keras.Model):
             images: the images (B, H, W, 3) that they are of.
             image_sizes: (B, 2) height and width of each image inside the batch; boxes are clipped
                 to it. Default: the batch's size.
+            **thresholds: `score_threshold` or `nms_iou_threshold`, (B,), other than those of the
+                decoder.
         """
-        return _without_uncertainties(self._decode(predictions, images, image_sizes))
+        return _without_uncertainties(self._decode(predictions, images, image_sizes, **thresholds))
 
-    def _decode(self, predictions, images, image_sizes):
+    def _decode(self, predictions, images, image_sizes, **thresholds):
         """Detections with "uncertainties" (B, D, 4): standard deviation of each side, in pixels."""
         height, width = ops.shape(images)[1:3]
         shapes = self._level_shapes(height, width)
@@ -368,6 +370,7 @@ class GFLV2(keras.Model):
                 predictions["scores"],
                 boxes,
                 locations_per_level=[rows * columns for rows, columns in shapes],
+                **thresholds,
             )
         )
         present = detections["classes"][..., None] >= 0
@@ -377,7 +380,7 @@ class GFLV2(keras.Model):
             chosen = ops.take_along_axis(distributions, index[..., None, None], axis=1)
             spread = self._standard_deviation(chosen) * ops.take(strides, index, axis=0)
             detections["uncertainties"] = ops.where(present, spread, -1.0)
-        converted = self._from_xyxy(detections["boxes"], height, width)
+        converted = _convert(detections["boxes"], "xyxy", self.bounding_box_format, height, width)
         detections["boxes"] = ops.where(present, converted, -1.0)
         return detections
 
@@ -427,8 +430,7 @@ class GFLV2(keras.Model):
         return results
 
     def _canvas_batch(self, images, shapes, canvas):
-        colour = getattr(self.backbone, "pixel_mean", PIXEL_MEAN)
-        batch = np.tile(np.float32(colour), (len(images), *canvas, 1))
+        batch = np.tile(np.float32(self.padding_colour), (len(images), *canvas, 1))
         for row, (image, (height, width)) in enumerate(zip(images, shapes)):
             batch[row, :height, :width] = resize_image(image, (height, width))
         return {"images": batch, "image_sizes": np.array(shapes, "int32")}
@@ -436,7 +438,7 @@ class GFLV2(keras.Model):
     def _to_original(self, found, original, resized, canvas, score_threshold):
         """One row of `predict`'s answer -> detections in the pixels of the original image."""
         keep = (found["classes"] >= 0) & (found["confidence"] > score_threshold)
-        boxes = ops.convert_to_numpy(self._to_xyxy(found["boxes"][keep], *canvas))
+        boxes = ops.convert_to_numpy(self.convert_boxes(found["boxes"][keep], "xyxy", *canvas))
         scale = np.float32([original[1] / resized[1], original[0] / resized[0]] * 2)
         classes = found["classes"][keep].astype("int32")
         names = self.class_names or [str(i) for i in range(self.num_classes)]
@@ -458,11 +460,14 @@ class GFLV2(keras.Model):
         width = -(-width // SIZE_MULTIPLE) * SIZE_MULTIPLE
         return box_ops.level_shapes(height, width, STRIDES)
 
-    def _to_xyxy(self, boxes, height, width):
-        return _convert(boxes, self.bounding_box_format, "xyxy", height, width)
+    @property
+    def padding_colour(self):
+        """RGB in 0..255 that becomes zero in the network: what is outside of an image."""
+        return tuple(float(v) for v in getattr(self.backbone, "pixel_mean", PIXEL_MEAN))
 
-    def _from_xyxy(self, boxes, height, width):
-        return _convert(boxes, "xyxy", self.bounding_box_format, height, width)
+    def convert_boxes(self, boxes, target, height, width):
+        """Boxes (..., 4) of the model's format in another; `height`, `width` of the batch."""
+        return _convert(boxes, self.bounding_box_format, target, height, width)
 
     # === Saving ===
 

@@ -23,6 +23,7 @@ class PredictionDecoder(keras.layers.Layer):
         scores: (B, A, C) in 0..1.
         boxes: (B, A, 4) xyxy.
         locations_per_level: list of how many of the A locations each level has.
+        score_threshold, nms_iou_threshold: (B,), instead of the layer's.
 
     Returns:
         {"boxes": (B, D, 4), "classes": (B, D) int32, "confidence": (B, D) float32,
@@ -51,15 +52,17 @@ class PredictionDecoder(keras.layers.Layer):
         self.pre_nms_topk = pre_nms_topk
         self.max_detections = max_detections
 
-    def call(self, scores, boxes, locations_per_level):
+    def call(
+        self, scores, boxes, locations_per_level, score_threshold=None, nms_iou_threshold=None
+    ):
         locations = self._best_locations(scores, locations_per_level)  # (B, M)
         scores = ops.take_along_axis(scores, locations[..., None], axis=1)
         boxes = ops.take_along_axis(boxes, locations[..., None], axis=1)
         kept = non_max_suppression(
             scores,
             boxes,
-            score_threshold=self.score_threshold,
-            iou_threshold=self.nms_iou_threshold,
+            score_threshold=_by_image(score_threshold, self.score_threshold),
+            iou_threshold=_by_image(nms_iou_threshold, self.nms_iou_threshold),
             max_detections=self.max_detections,
         )
         present = kept["indices"] >= 0
@@ -95,3 +98,8 @@ class PredictionDecoder(keras.layers.Layer):
             "pre_nms_topk": self.pre_nms_topk,
             "max_detections": self.max_detections,
         }
+
+
+def _by_image(threshold, default):
+    """One threshold an image, (B, 1, 1), or one for all."""
+    return default if threshold is None else ops.reshape(threshold, (-1, 1, 1))

@@ -25,8 +25,8 @@ def non_max_suppression(
     Args:
         scores: (B, M, C) in 0..1.
         boxes: (B, M, 4) xyxy.
-        score_threshold: scores must be greater.
-        iou_threshold: greater overlaps suppress.
+        score_threshold: scores must be greater; a number, or (B, 1, 1) for each image its own.
+        iou_threshold: greater overlaps suppress; likewise.
         max_detections: D, the length of the result.
 
     Returns:

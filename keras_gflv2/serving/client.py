@@ -1,0 +1,159 @@
+"""A client of TF Serving for the signature `serving_bytes`: pictures in, detections out."""
+
+import base64
+import io
+import json
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import numpy as np
+from PIL import Image
+
+SIGNATURE = "serving_bytes"
+# The defaults of gRPC (4 MB) are too small for a batch of photographs.
+MAX_MESSAGE_BYTES = 256 << 20
+
+
+class ServingError(OSError):
+    """The server cannot be reached, refused the request, or does not have the model."""
+
+
+class ServingClient:
+    """Detections by a server that an exported detector runs on.
+
+    Args:
+        url: `http://HOST:8501` (REST) or `grpc://HOST:8500` (gRPC, which needs the extra
+            `serving`); `/MODEL` after it names the model if `model_name` does not.
+        model_name: name of the model on the server.
+        version: whole number; the newest if None.
+        timeout: seconds for a request.
+
+    >>> client = ServingClient("grpc://localhost:8500/nano_bccd")
+    >>> client.detect(["cells.jpg"], score_threshold=0.3)[0]["boxes"]
+    """
+
+    def __init__(self, url, model_name=None, version=None, timeout=60.0):
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https", "grpc") or not parts.netloc:
+            raise ValueError(
+                f"`url` must be http://HOST:PORT or grpc://HOST:PORT, got {url!r}. TF Serving's "
+                "ports are 8501 for http and 8500 for grpc."
+            )
+        self.model_name = model_name or parts.path.strip("/")
+        if not self.model_name:
+            raise ValueError(f"Which model of {url}? Pass `model_name`, or {url}/MODEL.")
+        self.url, self.version, self.timeout = url, version, timeout
+        self._send = self._grpc if parts.scheme == "grpc" else self._rest
+        self._address = parts.netloc
+        self._base = f"{parts.scheme}://{parts.netloc}"
+        self._stub = None
+
+    def detect(self, images, score_threshold=0.3, batch_size=8):
+        """Detections in images of any sizes, in each image's own pixels, as `GFLV2.detect` gives.
+
+        Args:
+            images: one or a list of paths, encoded bytes, PIL images or uint8 arrays (H, W, 3).
+            score_threshold: detections below are left out. The export has a threshold, too.
+            batch_size: images a request.
+
+        Returns:
+            List of a dictionary an image: "boxes" (n, 4) float32 xyxy in pixels, "classes" (n,),
+            "confidence" (n,), "class_names" (list of n strings) and "status": "ok", or why the
+            server could not read the image, which then has no detections.
+
+        Raises:
+            ServingError: no answer within `timeout`, or an error of the server.
+        """
+        if not isinstance(images, (list, tuple)):
+            images = [images]
+        results = []
+        for start in range(0, len(images), batch_size):
+            encoded = [_encoded(image) for image in images[start : start + batch_size]]
+            answer = self._send(encoded)
+            results += [_result(answer, row, score_threshold) for row in range(len(encoded))]
+        return results
+
+    def _rest(self, encoded):
+        """One request by TF Serving's REST API, in its row format."""
+        version = "" if self.version is None else f"/versions/{self.version}"
+        url = f"{self._base}/v1/models/{self.model_name}{version}:predict"
+        rows = [{"image_bytes": {"b64": base64.b64encode(e).decode()}} for e in encoded]
+        body = json.dumps({"signature_name": SIGNATURE, "instances": rows}).encode()
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=self.timeout) as response:
+                predictions = json.load(response)["predictions"]
+        except urllib.error.HTTPError as error:
+            message = error.read().decode(errors="replace")[:500]
+            raise ServingError(f"{url} answered {error.code}: {message}") from error
+        except (OSError, ValueError, KeyError) as error:
+            raise ServingError(self._failure(error)) from error
+        return {name: np.array([row[name] for row in predictions]) for name in predictions[0]}
+
+    def _grpc(self, encoded):
+        """One request by gRPC's PredictionService."""
+        grpc, predict_pb2, tf = self._connect()
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = self.model_name
+        request.model_spec.signature_name = SIGNATURE
+        if self.version is not None:
+            request.model_spec.version.value = self.version
+        request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(encoded))
+        try:
+            answer = self._stub.Predict(request, self.timeout)
+        except grpc.RpcError as error:
+            raise ServingError(self._failure(f"{error.code().name}: {error.details()}")) from error
+        return {name: tf.make_ndarray(value) for name, value in answer.outputs.items()}
+
+    def _connect(self):
+        try:
+            import grpc
+            from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+        except ImportError as error:
+            raise ServingError(
+                "grpc:// needs tensorflow-serving-api: pip install 'keras-gflv2[serving]', or use "
+                "http://HOST:8501."
+            ) from error
+        import tensorflow as tf
+
+        if self._stub is None:
+            names = ("grpc.max_send_message_length", "grpc.max_receive_message_length")
+            options = [(name, MAX_MESSAGE_BYTES) for name in names]
+            channel = grpc.insecure_channel(self._address, options)
+            self._stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        return grpc, predict_pb2, tf
+
+    def _failure(self, error):
+        return f"The model {self.model_name!r} of the server {self._base} gave no answer: {error}"
+
+
+def _encoded(image):
+    """The bytes of a file as they are; PNG for pixels."""
+    if isinstance(image, (bytes, bytearray)):
+        return bytes(image)
+    if isinstance(image, (str, os.PathLike)):
+        with open(image, "rb") as file:
+            return file.read()
+    if not isinstance(image, Image.Image):
+        image = Image.fromarray(np.asarray(image))
+    stream = io.BytesIO()
+    image.convert("RGB").save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _result(answer, row, score_threshold):
+    confidence = np.asarray(answer["confidence"][row], "float32")
+    keep = confidence > max(score_threshold, 0.0)  # padding is -1
+    return {
+        "boxes": np.asarray(answer["boxes"][row], "float32").reshape(-1, 4)[keep],
+        "classes": np.asarray(answer["classes"][row], "int32")[keep],
+        "confidence": confidence[keep],
+        "class_names": [_text(name) for name in answer["class_names"][row][keep]],
+        "status": _text(answer["status"][row]),
+    }
+
+
+def _text(value):
+    return value.decode() if isinstance(value, bytes) else str(value)

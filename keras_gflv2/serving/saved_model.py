@@ -1,0 +1,172 @@
+"""A trained detector to a SavedModel in TF Serving's layout, decoding and resizing inside."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+DEFAULT_MAX_PIXELS = 64_000_000
+CLASS_NAMES_FILE = "class_names.txt"
+CONFIG_FILE = "detector.json"
+
+
+def export_saved_model(
+    model,
+    directory,
+    *,
+    overwrite=False,
+    score_threshold=None,
+    nms_iou_threshold=None,
+    max_detections=None,
+    image_size=None,
+    max_pixels=DEFAULT_MAX_PIXELS,
+):
+    """Writes a SavedModel that needs neither Keras nor this package to run.
+
+    Signatures; B images, D = `max_detections`, rows after the last detection are -1:
+
+    - `serving_default`, `serving_images`: "images" (B, H, W, 3) uint8 RGB of any H and W ->
+      "boxes" (B, D, 4) in the model's `bounding_box_format`, "classes" (B, D) int32, "confidence"
+      (B, D), "num_detections" (B,): what `model.predict` gives. `serving_images_float` takes
+      float32 of 0..255.
+    - `serving_bytes`: "image_bytes" (B,), files of different sizes (JPEG, PNG, GIF, BMP, WebP) ->
+      the same with "boxes" in pixels of each original image, xyxy, "class_names" (B, D) and
+      "status" (B,): "ok", or why there is no detection: what `model.detect` gives. EXIF
+      orientations of JPEGs are followed. Images are resized to the model's `image_size`.
+    - `serving_bytes_options`: as `serving_bytes` with "score_threshold" and "nms_iou_threshold"
+      (B,) in the request.
+    - `raw`: "images" (B, H, W, 3) float32 -> "scores" (B, A, C) and "box_distributions"
+      (B, A, 4, reg_max + 1) logits, as calling the model gives.
+
+    Args:
+        model: a `GFLV2`, on any backend. With JAX and PyTorch a TensorFlow process writes the
+            export.
+        directory: the version's folder, `NAME/VERSION` with a whole number VERSION.
+        overwrite: whether an existing version may be replaced.
+        score_threshold, nms_iou_threshold, max_detections: settings of the export; those of the
+            model's `prediction_decoder` if None.
+        image_size: (short side, longest long side) to which files are resized; the model's if None.
+        max_pixels: larger files are refused, without decoding them.
+
+    Returns:
+        Path of the folder.
+
+    Raises:
+        FileExistsError: the version exists.
+        ValueError: VERSION is not a number: TF Serving would not find it.
+    """
+    directory = Path(directory)
+    if not directory.name.isdigit():
+        raise ValueError(
+            "`directory` must end with a version number, as in saved_models/cells/1: TF Serving "
+            f"looks for such folders. Got {directory}."
+        )
+    if directory.exists() and not overwrite:
+        raise FileExistsError(
+            f"{directory} exists. Choose the next version, or pass overwrite=True (--overwrite)."
+        )
+    settings = {
+        "score_threshold": score_threshold,
+        "nms_iou_threshold": nms_iou_threshold,
+        "max_detections": max_detections,
+        "image_size": image_size,
+        "max_pixels": max_pixels,
+    }
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    # TF Serving takes a folder as soon as it has a number for a name.
+    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        if keras.backend.backend() == "tensorflow":
+            _write(model, temporary, directory.parent.name, settings)
+        else:
+            _write_in_tensorflow(model, temporary, directory.parent.name, settings)
+        temporary.chmod(0o755)
+        if directory.exists():
+            shutil.rmtree(directory)
+        temporary.rename(directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return str(directory)
+
+
+def _write_in_tensorflow(model, directory, name, settings):
+    """Saves the model and has another process, with the backend TensorFlow, export it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.keras"
+        model.save(file)
+        environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}
+        command = [sys.executable, "-m", __name__, file, directory, name, json.dumps(settings)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(
+            "The export, which runs in a process of its own with the backend TensorFlow, failed. "
+            "A backbone or decoder of your own must be registered with Keras in an installed "
+            f"package. It printed:\n{done.stderr[-3000:]}"
+        )
+
+
+def _write(model, directory, name, settings):
+    """Writes signatures, assets and warm-up requests into an empty folder; needs TensorFlow."""
+    import tensorflow as tf
+
+    from keras_gflv2.serving.folding import fold_batch_norm
+    from keras_gflv2.serving.signatures import Signatures
+    from keras_gflv2.serving.warmup import write_warmup
+
+    model = fold_batch_norm(model)
+    model.prediction_decoder = _decoder(model, settings)
+    model.image_size = tuple(settings["image_size"] or model.image_size)
+    functions = {
+        endpoint: tf.function(function, input_signature=inputs)
+        for endpoint, function, inputs in Signatures(model, settings["max_pixels"]).endpoints()
+    }
+    # A module of TensorFlow's own: Keras's ExportArchive writes every variable twice.
+    module = tf.Module()
+    module.weights = [variable.value for variable in model.variables]
+    module.functions = functions
+    signatures = {"serving_default": functions["serving_images"], **functions}
+    tf.saved_model.save(module, str(directory), signatures)
+    _write_assets(model, directory / "assets")
+    write_warmup(directory / "assets.extra", name, model.image_size)
+
+
+def _decoder(model, settings):
+    """The model's decoder with the export's settings."""
+    names = ("score_threshold", "nms_iou_threshold", "max_detections")
+    changes = {name: settings[name] for name in names if settings[name] is not None}
+    if not changes:
+        return model.prediction_decoder
+    config = model.prediction_decoder.get_config()
+    unknown = set(changes) - set(config)
+    if unknown:
+        kind = type(model.prediction_decoder).__name__
+        raise ValueError(f"The decoder {kind} has no {sorted(unknown)} to be set at export.")
+    return type(model.prediction_decoder).from_config({**config, **changes})
+
+
+def _write_assets(model, directory):
+    """Class names, a line each, and the detector's configuration."""
+    directory.mkdir(exist_ok=True)
+    names = model.class_names or [str(i) for i in range(model.num_classes)]
+    (directory / CLASS_NAMES_FILE).write_text("\n".join(names) + "\n", encoding="utf-8")
+    decoder = model.prediction_decoder.get_config()
+    record = {
+        "num_classes": model.num_classes,
+        "bounding_box_format": model.bounding_box_format,
+        "image_size": list(model.image_size),
+        "reg_max": model.reg_max,
+        "prediction_decoder": {k: v for k, v in decoder.items() if np.isscalar(v)},
+        "parameters": model.count_params(),
+    }
+    (directory / CONFIG_FILE).write_text(json.dumps(record, indent=2, default=str) + "\n")
+
+
+if __name__ == "__main__":
+    source, target, served_name, options = sys.argv[1:]
+    _write(keras.saving.load_model(source), Path(target), served_name, json.loads(options))

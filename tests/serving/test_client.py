@@ -1,0 +1,134 @@
+"""The client against a server that speaks TF Serving's protocols in front of the export."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from serving.conftest import EXPORTED_NAME, cells
+
+from keras_gflv2 import cli
+from keras_gflv2.images import read_image
+from keras_gflv2.serving import ServingClient, ServingError
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="the server does not see the backend"
+)
+
+
+@pytest.fixture(scope="module")
+def ports(exported):
+    """Ports of REST and gRPC of a server in a process of its own."""
+    script = Path(__file__).parent / "model_server.py"
+    command = [sys.executable, script, EXPORTED_NAME, Path(exported).parent]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        yield process.stdout.readline().split()
+        process.kill()
+
+
+@pytest.fixture(params=["http", "grpc"])
+def url(request, ports):
+    return f"{request.param}://localhost:{ports[request.param == 'grpc']}"
+
+
+def test_detections_equal_those_of_the_model(url, model, pictures):
+    client = ServingClient(f"{url}/{EXPORTED_NAME}")
+    sources = [*pictures[:3], cells(11, (90, 333))]
+    found = client.detect(sources, score_threshold=0.2, batch_size=3)
+    images = [read_image(p) for p in pictures[:3]] + sources[3:]
+    wanted = model.detect(images, score_threshold=0.2)
+    assert sum(len(w["boxes"]) for w in wanted) > 3
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours["status"] == "ok"
+        np.testing.assert_allclose(ours["boxes"], theirs["boxes"], atol=0.5)
+        np.testing.assert_allclose(ours["confidence"], theirs["confidence"], atol=1e-3)
+        assert ours["class_names"] == theirs["class_names"]
+        assert list(ours["classes"]) == list(theirs["classes"])
+
+
+def test_a_bad_image_has_a_status_and_the_server_goes_on(url, pictures):
+    client = ServingClient(url, EXPORTED_NAME, version=1)
+    found = client.detect([b"not an image", pictures[0], b""])
+    assert [one["status"] == "ok" for one in found] == [False, True, False]
+    assert [len(one["boxes"]) > 0 for one in found] == [False, True, False]
+    assert client.detect(pictures[0])[0]["status"] == "ok"
+
+
+def test_errors_name_the_server_and_what_is_wrong(url, pictures):
+    with pytest.raises(ServingError, match="not found"):
+        ServingClient(url, "another").detect(pictures[:1])
+    with pytest.raises(ServingError, match="not found"):
+        ServingClient(url, EXPORTED_NAME, version=9).detect(pictures[:1])
+    with pytest.raises(ServingError, match=r"localhost"):
+        ServingClient(url, EXPORTED_NAME, timeout=1e-4).detect(pictures[:1])
+    scheme = url.split(":")[0]
+    with pytest.raises(ServingError, match="localhost:9"):
+        ServingClient(f"{scheme}://localhost:9", EXPORTED_NAME, timeout=5).detect(pictures[:1])
+
+
+def test_urls_that_cannot_be_meant():
+    for url in ("localhost:8501", "ftp://localhost", "http://"):
+        with pytest.raises(ValueError, match="http://HOST"):
+            ServingClient(url, "cells")
+    with pytest.raises(ValueError, match="Which model"):
+        ServingClient("http://localhost:8501")
+
+
+def test_clients_at_once_with_bad_images_among_good_ones(url, pictures):
+    """The load test of `benchmarks/serving_load.py`, for a few seconds."""
+    client_files = [*pictures, b"bad"]
+
+    def ask(seed):
+        client = ServingClient(url, EXPORTED_NAME)
+        chosen = np.random.default_rng(seed).choice(len(client_files), 4)
+        found = client.detect([client_files[i] for i in chosen])
+        return [(found[k]["status"] == "ok") == (i < len(pictures)) for k, i in enumerate(chosen)]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(all(right) for right in pool.map(ask, range(8)))
+
+
+def test_predict_with_a_server(url, pictures, tmp_path, capsys):
+    for index, content in enumerate(pictures[:2]):
+        (tmp_path / f"{index}.jpg").write_bytes(content)
+    served = f"{url}/{EXPORTED_NAME}"
+    arguments = ["predict", "--server", served, "--output", str(tmp_path / "out")]
+    assert cli.main([*arguments, str(tmp_path)]) == 0
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) > 0
+    assert (tmp_path / "out" / "0.jpg").is_file()
+    assert cli.main([*arguments, "--image-size", "8", "8", str(tmp_path / "0.jpg")]) == 2
+    assert "fixed when a model is exported" in capsys.readouterr().err
+
+
+def test_export_by_the_command_line(tmp_path, capsys):
+    output = str(tmp_path / "cells" / "3")
+    assert cli.main(["export", "--model", "nano_bccd", "--output", output]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"Wrote {output}"
+    assert cli.main(["export", "--model", "nano_bccd", "--output", output]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_saved_model_cli_shows_and_runs_it(exported, tmp_path):
+    """TensorFlow's own tool, on a picture as an array."""
+    np.save(tmp_path / "images.npy", cells(0, (240, 320))[None])
+    command = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli"]
+    place = ["--dir", exported, "--tag_set", "serve", "--signature_def", "serving_default"]
+    shown = subprocess.run([*command, "show", *place], capture_output=True, text=True)
+    assert "inputs['images']" in shown.stdout and "outputs['num_detections']" in shown.stdout
+    inputs = ["--inputs", f"images={tmp_path / 'images.npy'}", "--outdir", str(tmp_path)]
+    done = subprocess.run([*command, "run", *place, *inputs], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert np.load(tmp_path / "boxes.npy").shape == (1, 100, 4)
+
+
+def test_openvino_reads_the_saved_model(exported, model):
+    openvino = pytest.importorskip("openvino")
+    compiled = openvino.Core().compile_model(openvino.convert_model(exported), "CPU")
+    images = cells(0, (240, 320))[None]
+    found = {output.get_any_name(): value for output, value in compiled(images).items()}
+    wanted = model.predict_on_batch(images.astype("float32"))
+    np.testing.assert_allclose(found["confidence"], wanted["confidence"], atol=1e-3)

@@ -1,0 +1,289 @@
+"""The exported detector gives what the model gives, for every kind of file, and without Keras."""
+
+import json
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from common import small_model
+from PIL import Image
+from serving.conftest import cells, encode
+from tensorflow_serving.apis import prediction_log_pb2
+
+import keras_gflv2
+from keras_gflv2.backbones import ResNet
+from keras_gflv2.images import read_image
+from keras_gflv2.serving import export_saved_model
+from keras_gflv2.serving.folding import fold_batch_norm
+
+tensorflow_only = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="the same graph on every backend"
+)
+
+
+@pytest.fixture(scope="module")
+def served(exported):
+    return tf.saved_model.load(exported)
+
+
+def run(served, files, signature="serving_bytes", **inputs):
+    found = served.signatures[signature](image_bytes=tf.constant(files), **inputs)
+    return {key: value.numpy() for key, value in found.items()}
+
+
+def assert_equals_detect(found, row, wanted, score=1e-3, pixels=0.5):
+    """Scores in order; boxes of equal classes (near ties may change places)."""
+    count = found["num_detections"][row]
+    assert count == len(wanted["boxes"])
+    np.testing.assert_allclose(found["confidence"][row][:count], wanted["confidence"], atol=score)
+    np.testing.assert_allclose(found["boxes"][row][:count], wanted["boxes"], atol=pixels)
+    assert list(found["classes"][row][:count]) == list(wanted["classes"])
+    names = [name.decode() for name in found["class_names"][row][:count]]
+    assert names == wanted["class_names"]
+    assert (found["boxes"][row][count:] == -1).all() and (found["classes"][row][count:] == -1).all()
+
+
+def test_files_of_different_sizes_give_what_detect_gives(served, model, pictures):
+    """Also on JAX and PyTorch, whose exports another process writes."""
+    wanted = model.detect([read_image(p) for p in pictures], score_threshold=0.05)
+    assert sum(len(w["boxes"]) for w in wanted) > 20
+    found = run(served, pictures)
+    assert set(found["status"]) == {b"ok"}
+    for row, one in enumerate(wanted):
+        assert_equals_detect(found, row, one)
+    alone = run(served, pictures[-1:])
+    assert_equals_detect(alone, 0, wanted[-1])
+
+
+@tensorflow_only
+def test_images_and_raw_give_what_predict_and_call_give(served, model):
+    images = np.stack([cells(seed, (200, 300)) for seed in range(2)])
+    wanted = model.predict_on_batch(images.astype("float32"))
+    for name, dtype in (("default", "uint8"), ("images", "uint8"), ("images_float", "float32")):
+        found = served.signatures[f"serving_{name}"](images=tf.constant(images.astype(dtype)))
+        assert set(found) == set(wanted)
+        for key, value in wanted.items():
+            np.testing.assert_allclose(found[key], value, atol=1e-3, err_msg=f"{name} {key}")
+    raw = served.signatures["raw"](images=tf.constant(images, tf.float32))
+    for key, value in model(images.astype("float32")).items():
+        np.testing.assert_allclose(raw[key], value, atol=1e-4)
+
+
+@tensorflow_only
+def test_a_bad_file_has_a_status_and_the_others_their_detections(served, model, pictures):
+    good = pictures[0]
+    bad = {
+        "empty": b"",
+        "text": b"<html>not an image</html>",
+        "truncated JPEG": good[: len(good) // 2],
+        "truncated PNG": encode(cells(0, (100, 100)), "PNG")[:900],
+        "a JPEG's header alone": good[:24],
+        "cut in EXIF": encode(cells(0, (64, 64)), exif=exif(6))[:40],
+    }
+    huge = huge_png(20000)
+    found = run(served, [good, *bad.values(), huge, good])
+    (wanted,) = model.detect([read_image(good)], score_threshold=0.05)
+    for row in (0, len(bad) + 2):
+        assert found["status"][row] == b"ok"
+        assert_equals_detect(found, row, wanted)
+    for row, what in enumerate(bad, start=1):
+        assert found["status"][row] == b"not an image that can be decoded", what
+    assert found["status"][len(bad) + 1] == b"more pixels than this server accepts"
+    assert (found["num_detections"][1:-1] == 0).all() and (found["boxes"][1:-1] == -1).all()
+    # A batch of nothing else, and a batch of nothing.
+    assert run(served, [b"", b"x"])["num_detections"].tolist() == [0, 0]
+    assert run(served, np.zeros(0, object))["boxes"].shape == (0, 100, 4)
+
+
+def huge_png(side):
+    """A valid PNG of one grey level whose pixels would take 1.2 GB as RGB, in a few hundred KB."""
+    packer = zlib.compressobj()
+    row = bytes(side + 1)
+    data = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+
+    def chunk(name, content):
+        body = name + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        chunk(*pair) for pair in ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    )
+
+
+def exif(orientation):
+    block = Image.Exif()
+    block[0x0112] = orientation
+    return block
+
+
+@tensorflow_only
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_jpegs_are_turned_as_their_exif_says(served, model, pictures, orientation):
+    file = encode(read_image(pictures[0]), exif=exif(orientation))
+    (wanted,) = model.detect([read_image(file)], score_threshold=0.05)
+    assert_equals_detect(run(served, [file]), 0, wanted)
+
+
+def other_kinds():
+    image = Image.fromarray(cells(3, (120, 160)))
+    grey16 = Image.fromarray(np.asarray(image.convert("L")).astype("uint16") * 257)
+    rgba = image.convert("RGBA")
+    frames = [Image.fromarray(cells(seed, (120, 160))) for seed in (3, 4)]
+    return {
+        "CMYK JPEG": encode(image.convert("CMYK"), quality=95),
+        "grey JPEG": encode(image.convert("L")),
+        "progressive JPEG": encode(image, progressive=True),
+        "RGBA PNG": encode(rgba, "PNG"),
+        "palette PNG": encode(image.convert("P"), "PNG"),
+        "16-bit PNG": encode(grey16, "PNG"),
+        "BMP": encode(image, "BMP"),
+        "animated GIF": encode(frames[0], "GIF", save_all=True, append_images=frames[1:]),
+        "lossless WebP": encode(image, "WEBP", lossless=True),
+        "WebP": encode(image, "WEBP"),
+        "1x1 PNG": encode(np.zeros((1, 1, 3), "uint8"), "PNG"),
+        "1x700 JPEG": encode(np.zeros((1, 700, 3), "uint8")),
+    }
+
+
+@tensorflow_only
+def test_other_kinds_of_files_give_what_detect_gives(served, model):
+    kinds = other_kinds()
+    found = run(served, list(kinds.values()))
+    wanted = model.detect([read_image(file) for file in kinds.values()], score_threshold=0.05)
+    for row, (kind, one) in enumerate(zip(kinds, wanted)):
+        assert found["status"][row] == b"ok", kind
+        # Decoders turn CMYK and WebP into RGB with other rounding.
+        loose = kind in ("CMYK JPEG", "WebP")
+        assert_equals_detect(found, row, one, *((0.05, 3) if loose else (1e-3, 0.5)))
+
+
+@tensorflow_only
+def test_thresholds_in_the_request(served, pictures):
+    files = [pictures[0], pictures[0], pictures[0]]
+    found = run(
+        served,
+        files,
+        "serving_bytes_options",
+        score_threshold=tf.constant([0.05, 0.5, 0.05]),
+        nms_iou_threshold=tf.constant([0.6, 0.6, 0.05]),
+    )
+    plain = run(served, files[:1])
+    counts = found["num_detections"]
+    assert counts[0] == plain["num_detections"][0]
+    assert counts[1] == (plain["confidence"][0] > 0.5).sum() < counts[0]
+    assert counts[2] < counts[0]
+
+
+@tensorflow_only
+def test_settings_of_the_export(model, pictures, tmp_path):
+    directory = export_saved_model(
+        model, tmp_path / "cells" / "7", score_threshold=0.4, max_detections=5, max_pixels=40_000
+    )
+    served = tf.saved_model.load(directory)
+    found = run(served, [pictures[-1], encode(cells(0, (210, 200)))])
+    assert found["boxes"].shape == (2, 5, 4)
+    assert (found["confidence"][found["confidence"] > 0] > 0.4).all()
+    assert [s[:4] for s in found["status"]] == [b"ok", b"more"]
+    assert model.prediction_decoder.max_detections == 100  # the model is as it was
+
+
+def test_a_fresh_process_with_tensorflow_alone_runs_it(exported, pictures, tmp_path):
+    file = tmp_path / "picture"
+    file.write_bytes(pictures[0])
+    script = (
+        "import sys; sys.modules['keras'] = sys.modules['keras_gflv2'] = None;"
+        "import tensorflow as tf; served = tf.saved_model.load(sys.argv[1]);"
+        "found = served.signatures['serving_bytes'](tf.constant([open(sys.argv[2], 'rb').read()]));"
+        "print('found', int(found['num_detections'][0]))"
+    )
+    command = [sys.executable, "-c", script, exported, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout.split("found")[1]) > 0
+
+
+@tensorflow_only
+def test_assets(exported, model):
+    folder = Path(exported)
+    names = (folder / "assets" / "class_names.txt").read_text().split("\n")[:-1]
+    assert names == model.class_names
+    record = json.loads((folder / "assets" / "detector.json").read_text())
+    assert record["num_classes"] == 3 and record["image_size"] == list(model.image_size)
+    served = tf.saved_model.load(exported)
+    file = folder / "assets.extra" / "tf_serving_warmup_requests"
+    signatures = []
+    for line in tf.data.TFRecordDataset(str(file)):
+        log = prediction_log_pb2.PredictionLog.FromString(line.numpy())
+        request = log.predict_log.request
+        assert request.model_spec.name == "cells"
+        inputs = {k: tf.constant(tf.make_ndarray(v)) for k, v in request.inputs.items()}
+        served.signatures[request.model_spec.signature_name](**inputs)
+        signatures.append(request.model_spec.signature_name)
+    assert set(signatures) == {"serving_images", "serving_bytes"}
+
+
+@tensorflow_only
+def test_versions_are_not_overwritten_unasked(exported, model, tmp_path):
+    with pytest.raises(FileExistsError, match="overwrite"):
+        export_saved_model(model, exported)
+    with pytest.raises(ValueError, match="version number"):
+        export_saved_model(model, tmp_path / "cells" / "newest")
+    assert not list(tmp_path.iterdir())
+
+    class Broken(keras.layers.Layer):
+        def call(self, *args, **kwargs):
+            raise RuntimeError("cannot be traced")
+
+    broken = small_model(prediction_decoder=Broken())
+    broken.prediction_decoder.max_detections = 1
+    with pytest.raises(RuntimeError):
+        export_saved_model(broken, tmp_path / "cells" / "2")
+    assert not list((tmp_path / "cells").iterdir())  # nothing that a server could take
+
+
+@pytest.mark.parametrize("kind", ["plain", "groups and deformable", "live statistics"])
+def test_folded_batch_norm_changes_nothing(kind):
+    options = {
+        "plain": {"depth": 18},
+        "groups and deformable": {
+            "depth": 50,
+            "groups": 4,
+            "width_per_group": 8,
+            "deep_stem": True,
+            "average_downsampling": True,
+            "deformable_stages": (4,),
+            "deformable_version": 2,
+        },
+        "live statistics": {"depth": 18, "batch_norm_statistics": "batch"},
+    }[kind]
+    model = small_model(backbone=ResNet(**options, base_channels=16))
+    rng = np.random.default_rng(0)
+    for weight in model.backbone.weights:  # statistics and offsets that are not 0 and 1
+        if len(weight.shape) == 1:
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+    folded = fold_batch_norm(model)
+    norms = [x for x in folded.backbone.layers if isinstance(x, keras.layers.BatchNormalization)]
+    assert not norms
+    images = rng.uniform(0, 255, (1, 96, 128, 3)).astype("float32")
+    for key, value in model(images).items():
+        ours = keras.ops.convert_to_numpy(folded(images)[key])
+        np.testing.assert_allclose(ours, keras.ops.convert_to_numpy(value), atol=1e-4, rtol=1e-4)
+
+
+@tensorflow_only
+def test_boxes_of_other_formats(tmp_path, pictures):
+    model = keras_gflv2.GFLV2.from_preset("nano_bccd", bounding_box_format="rel_yxyx")
+    served = tf.saved_model.load(export_saved_model(model, tmp_path / "relative" / "1"))
+    (wanted,) = model.detect([read_image(pictures[0])], score_threshold=0.05)
+    assert_equals_detect(run(served, pictures[:1]), 0, wanted)
+    image = cells(0, (200, 300))[None]
+    found = served.signatures["serving_default"](images=tf.constant(image))
+    wanted = model.predict_on_batch(image.astype("float32"))
+    np.testing.assert_allclose(found["boxes"], wanted["boxes"], atol=1e-4)

@@ -8,6 +8,11 @@ column j) of a level with stride s is the pixel (j * s, i * s), without a half-s
 from keras import ops
 
 
+def ceil_divide(value, divisor):
+    """Quotient rounded up; without negative numbers, which some runtimes divide otherwise."""
+    return (value + divisor - 1) // divisor
+
+
 def level_shapes(height, width, strides):
     """Height and width of every pyramid level for an input padded to a multiple of 32.
 
@@ -18,7 +23,7 @@ def level_shapes(height, width, strides):
     Returns:
         List of (rows, columns), one a level.
     """
-    return [(-(-height // s), -(-width // s)) for s in strides]
+    return [(ceil_divide(height, s), ceil_divide(width, s)) for s in strides]
 
 
 def locations(shapes, strides):

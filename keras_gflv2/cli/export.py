@@ -1,10 +1,16 @@
-"""`keras-gflv2 export`: a trained detector to a SavedModel that TF Serving runs."""
+"""`keras-gflv2 export`: a trained detector to TF Serving, ONNX, OpenVINO or LiteRT."""
 
-from keras_gflv2.cli.arguments import add_image_size, add_model, positive_int
+import pathlib
+
+from keras_gflv2.cli.arguments import add_image_size, add_model, flag, positive_int
 from keras_gflv2.cli.sources import load_model
 
 NAME = "export"
-HELP = "write a SavedModel that takes image files and returns boxes, for TF Serving"
+HELP = "write a SavedModel that takes image files and returns boxes, or ONNX, OpenVINO, LiteRT"
+SAVED_MODEL = "saved_model"
+# Arguments that only one of the two kinds of export has.
+SERVING_ALONE = ("score_threshold", "nms_iou_threshold", "max_detections", "image_size")
+FORMATS_ALONE = ("precision", "size")
 
 
 def add_arguments(parser):
@@ -12,8 +18,24 @@ def add_arguments(parser):
     parser.add_argument(
         "--output",
         required=True,
-        metavar="DIR/NAME/VERSION",
-        help="folder to write; VERSION is a whole number",
+        metavar="PATH",
+        help="NAME/VERSION, the folder of a SavedModel, VERSION a whole number; else a file that "
+        "ends with .onnx, .xml (OpenVINO) or .tflite (LiteRT)",
+    )
+    parser.add_argument(
+        "--format", choices=(SAVED_MODEL, "onnx", "openvino", "litert"), default=SAVED_MODEL
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "float16", "int8"),
+        help="of the stored weights: float16 for OpenVINO and LiteRT, int8 for LiteRT",
+    )
+    parser.add_argument(
+        "--size",
+        type=positive_int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="of LiteRT's input, which is fixed",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing version")
     parser.add_argument(
@@ -29,19 +51,29 @@ def add_arguments(parser):
 
 
 def run(arguments):
-    """Exports and says how to serve the result."""
-    import pathlib
+    """Exports and says how to use the result."""
+    if arguments.format == SAVED_MODEL:
+        _refuse(arguments, FORMATS_ALONE)
+        _export_saved_model(arguments)
+    else:
+        _refuse(arguments, SERVING_ALONE)
+        _export_format(arguments)
 
+
+def _refuse(arguments, names):
+    for name in names:
+        if getattr(arguments, name) is not None:
+            raise ValueError(f"{flag(name)} has no meaning with --format {arguments.format}.")
+
+
+def _export_saved_model(arguments):
     from keras_gflv2.serving import export_saved_model
 
     directory = export_saved_model(
         load_model(arguments.model),
         arguments.output,
         overwrite=arguments.overwrite,
-        score_threshold=arguments.score_threshold,
-        nms_iou_threshold=arguments.nms_iou_threshold,
-        max_detections=arguments.max_detections,
-        image_size=arguments.image_size,
+        **{name: getattr(arguments, name) for name in SERVING_ALONE},
     )
     served = pathlib.Path(directory).parent
     print(
@@ -50,3 +82,18 @@ def run(arguments):
         f"keras-gflv2 predict --server http://localhost:8501/{served.name} --output pictures "
         f"IMAGE\nWrote {directory}"
     )
+
+
+def _export_format(arguments):
+    from keras_gflv2.serving import export_format
+
+    if pathlib.Path(arguments.output).exists() and not arguments.overwrite:
+        raise FileExistsError(f"{arguments.output} exists. Pass --overwrite to replace it.")
+    file = export_format(
+        load_model(arguments.model),
+        arguments.output,
+        arguments.format,
+        precision=arguments.precision or "float32",
+        size=arguments.size,
+    )
+    print(f"Wrote {file}")

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_gflv2.boxes import ceil_divide
+
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
 class PadToMultiple(keras.layers.Layer):
@@ -25,7 +27,8 @@ class PadToMultiple(keras.layers.Layer):
 
     def call(self, images):
         height, width = ops.shape(images)[1:3]
-        bottom, right = -height % self.multiple, -width % self.multiple
+        bottom = ceil_divide(height, self.multiple) * self.multiple - height
+        right = ceil_divide(width, self.multiple) * self.multiple - width
         if isinstance(bottom, int) and isinstance(right, int) and bottom == right == 0:
             return images
         # Padding with 0 after a shift pads with the colour, but would round the pixels; so the

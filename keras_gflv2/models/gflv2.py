@@ -411,7 +411,8 @@ class GFLV2(keras.Model):
         originals = [read_image(image) for image in images]
         shapes = [resize_shape(image.shape[:2], image_size) for image in originals]
         canvases = [
-            tuple(-(-n // SIZE_MULTIPLE) * SIZE_MULTIPLE for n in shape) for shape in shapes
+            tuple(box_ops.ceil_divide(n, SIZE_MULTIPLE) * SIZE_MULTIPLE for n in shape)
+            for shape in shapes
         ]
         results = [None] * len(originals)
         for canvas in sorted(set(canvases)):
@@ -456,8 +457,8 @@ class GFLV2(keras.Model):
 
     def _level_shapes(self, height, width):
         """Rows and columns of every level for a batch of this size before it is padded."""
-        height = -(-height // SIZE_MULTIPLE) * SIZE_MULTIPLE
-        width = -(-width // SIZE_MULTIPLE) * SIZE_MULTIPLE
+        height = box_ops.ceil_divide(height, SIZE_MULTIPLE) * SIZE_MULTIPLE
+        width = box_ops.ceil_divide(width, SIZE_MULTIPLE) * SIZE_MULTIPLE
         return box_ops.level_shapes(height, width, STRIDES)
 
     @property

@@ -21,6 +21,8 @@ def fold_batch_norm(model):
     norms = {norm.name for norm in followers.values()}
 
     def clone(layer):
+        if isinstance(layer, keras.layers.Normalization) and not layer.invert:
+            return _rescaling(layer)
         with_bias = {"use_bias": True} if layer.name in followers else {}
         return type(layer).from_config({**layer.get_config(), **with_bias})
 
@@ -31,7 +33,7 @@ def fold_batch_norm(model):
     for layer in features.layers:
         if layer.name in followers:
             folded.get_layer(layer.name).set_weights(_folded(layer, followers[layer.name]))
-        elif layer.name not in norms and layer.weights:
+        elif layer.name not in norms and folded.get_layer(layer.name).weights:
             folded.get_layer(layer.name).set_weights(layer.get_weights())
     if hasattr(model.backbone, "pixel_mean"):
         folded.pixel_mean = model.backbone.pixel_mean
@@ -47,6 +49,16 @@ def fold_batch_norm(model):
     exported.feature_pyramid.set_weights(model.feature_pyramid.get_weights())
     exported.head.set_weights(model.head.get_weights())
     return exported
+
+
+def _rescaling(layer):
+    """The same of numbers instead of tensors, which other formats would take for inputs."""
+    mean = keras.ops.convert_to_numpy(layer.mean).astype("float64").reshape(-1)
+    deviation = np.sqrt(keras.ops.convert_to_numpy(layer.variance).astype("float64").reshape(-1))
+    deviation = np.maximum(deviation, keras.config.epsilon())
+    return keras.layers.Rescaling(
+        list(1 / deviation), list(-mean / deviation), dtype=layer.dtype_policy, name=layer.name
+    )
 
 
 def _followers(features):

@@ -5,6 +5,8 @@ The arithmetic is that of `keras_gflv2.images`, which `GFLV2.detect` uses.
 
 import tensorflow as tf
 
+from keras_gflv2.boxes import ceil_divide
+
 OK, NOT_DECODABLE, TOO_LARGE = 0, 1, 2
 EXIF_ORIENTATION_TAG = 0x0112
 # EXIF stands before the pixels: it is looked for in so many bytes.
@@ -35,7 +37,7 @@ def load_pictures(encoded, image_size, multiple, max_pixels):
         image = tf.image.resize(pixels, resized)
         # Resized values are rounded to whole numbers as cv2 rounds them.
         image = tf.floor(image + 0.5)
-        canvas = -(-resized // multiple) * multiple
+        canvas = ceil_divide(resized, multiple) * multiple
         return index, image, original, resized, canvas, status
 
     # An element that cannot be decoded drops out of the dataset: the only way for a graph to

@@ -82,10 +82,7 @@ def export_saved_model(
     # TF Serving takes a folder as soon as it has a number for a name.
     temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
-        if keras.backend.backend() == "tensorflow":
-            _write(model, temporary, directory.parent.name, settings)
-        else:
-            _write_in_tensorflow(model, temporary, directory.parent.name, settings)
+        in_tensorflow(__name__, model, temporary, directory.parent.name, settings)
         temporary.chmod(0o755)
         if directory.exists():
             shutil.rmtree(directory)
@@ -95,13 +92,23 @@ def export_saved_model(
     return str(directory)
 
 
-def _write_in_tensorflow(model, directory, name, settings):
-    """Saves the model and has another process, with the backend TensorFlow, export it."""
+def in_tensorflow(module, model, *arguments):
+    """Calls `write(model, *arguments)` of a module: here, or in a process with TensorFlow.
+
+    With another backend the model is saved, and loaded there. The arguments are JSON or paths.
+    """
+    if keras.backend.backend() == "tensorflow":
+        sys.modules[module].write(model, *arguments)
+        return
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.keras"
         model.save(file)
         environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}
-        command = [sys.executable, "-m", __name__, file, directory, name, json.dumps(settings)]
+        script = (
+            f"import json, sys, keras; from {module} import write;"
+            "write(keras.saving.load_model(sys.argv[1]), *json.loads(sys.argv[2]))"
+        )
+        command = [sys.executable, "-c", script, file, json.dumps(arguments, default=str)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(
@@ -111,8 +118,9 @@ def _write_in_tensorflow(model, directory, name, settings):
         )
 
 
-def _write(model, directory, name, settings):
+def write(model, directory, name, settings):
     """Writes signatures, assets and warm-up requests into an empty folder; needs TensorFlow."""
+    directory = Path(directory)
     import tensorflow as tf
 
     from keras_gflv2.serving.folding import fold_batch_norm
@@ -165,8 +173,3 @@ def _write_assets(model, directory):
         "parameters": model.count_params(),
     }
     (directory / CONFIG_FILE).write_text(json.dumps(record, indent=2, default=str) + "\n")
-
-
-if __name__ == "__main__":
-    source, target, served_name, options = sys.argv[1:]
-    _write(keras.saving.load_model(source), Path(target), served_name, json.loads(options))

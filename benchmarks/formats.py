@@ -1,0 +1,95 @@
+"""AP of nano_bccd on BCCD's validation split in every exported format.
+
+    python benchmarks/formats.py --data voc:BCCD:val
+
+Every image is resized to 240 x 320, one a batch. Prints and appends rows to benchmarks/formats.csv.
+"""
+
+import argparse
+import datetime
+import importlib.metadata
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from serving_load import append
+
+import keras_gflv2
+from keras_gflv2.cli.sources import load_data
+from keras_gflv2.evaluation.coco import coco_metrics
+from keras_gflv2.evaluation.detections import class_names_of, detect_dataset
+from keras_gflv2.serving.formats import FORMATS, export_format
+
+SIZE = (240, 320)
+PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert"}
+
+
+class Exported:
+    """A file in its runtime, with what an evaluation needs of a model."""
+
+    def __init__(self, model, run):
+        self.num_classes, self.class_names = model.num_classes, model.class_names
+        self.bounding_box_format, self.run = model.bounding_box_format, run
+
+    def predict_on_batch(self, batch):
+        images = batch["images"] if isinstance(batch, dict) else batch
+        return self.run(np.asarray(images, "float32"))
+
+
+def runner(file, format):
+    """Function from images (1, H, W, 3) to the dictionary of detections."""
+    if format == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(file)
+        names = [output.name for output in session.get_outputs()]
+        return lambda images: dict(zip(names, session.run(None, {"images": images})))
+    if format == "openvino":
+        import openvino
+
+        compiled = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return lambda images: {o.get_any_name(): v for o, v in compiled(images).items()}
+    from ai_edge_litert.interpreter import Interpreter
+
+    run = Interpreter(file).get_signature_runner("serving_default")
+    return lambda images: run(images=images)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", required=True)
+    data = parser.parse_args().data
+
+    model = keras_gflv2.GFLV2.from_preset("nano_bccd")
+    dataset = load_data(data, batch_size=1, image_size=SIZE, class_names=model.class_names)
+    measure(model, dataset, "keras", "float32", "keras", 0)
+    with tempfile.TemporaryDirectory() as folder:
+        for format, (ending, precisions, _) in FORMATS.items():
+            for precision in precisions:
+                file = Path(folder) / f"{precision}{ending}"
+                size = SIZE if format == "litert" else None
+                export_format(model, file, format, precision=precision, size=size)
+                files = [file, file.with_suffix(".bin")]
+                total = sum(f.stat().st_size for f in files if f.is_file())
+                exported = Exported(model, runner(str(file), format))
+                measure(exported, dataset, format, precision, PACKAGES[format], total)
+
+
+def measure(model, dataset, format, precision, package, size):
+    metrics = coco_metrics(
+        detect_dataset(model, dataset, verbose=0), class_names_of(model, dataset)
+    )
+    row = {
+        "date": datetime.date.today().isoformat(),
+        "format": format,
+        "precision": precision,
+        "runtime": f"{package} {importlib.metadata.version(package)}",
+        "megabytes": round(size / 1e6, 2),
+        "AP": round(float(metrics["AP"]), 4),
+        "AP50": round(float(metrics["AP50"]), 4),
+    }
+    append(Path(__file__).parent / "formats.csv", row)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""A trained detector to ONNX, OpenVINO or LiteRT: pixels in, the detections of `predict` out."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from keras_gflv2.boxes import ceil_divide
+from keras_gflv2.models.gflv2 import SIZE_MULTIPLE
+from keras_gflv2.serving.saved_model import in_tensorflow
+
+# Format: (ending of its file, precisions, the first is the default, what converts into it).
+FORMATS = {
+    "onnx": (".onnx", ("float32",), "tf2onnx"),
+    "openvino": (".xml", ("float32", "float16"), "openvino"),
+    "litert": (".tflite", ("float32", "float16", "int8"), None),
+}
+ONNX_OPSET = 18
+
+
+def export_format(model, file, format, *, precision="float32", size=None):
+    """Writes a detector for another runtime, with decoding and NMS inside.
+
+    Input "images" (B, H, W, 3) float32 RGB in 0..255; outputs as of `model.predict`: "boxes",
+    "classes", "confidence", "num_detections". ONNX and OpenVINO take any B, H and W. LiteRT has no
+    operation for some of what changing sizes need: B is 1, H and W are fixed.
+
+    Args:
+        model: a `GFLV2`, on any backend.
+        file: path to write: .onnx; .xml, with the weights beside it in .bin; .tflite.
+        format: "onnx", "openvino" or "litert".
+        precision: "float32"; "float16" stores weights in half the size (OpenVINO, LiteRT); "int8"
+            stores them in a quarter (LiteRT, post-training dynamic range quantisation).
+        size: (height, width) of LiteRT's input; `model.image_size` on multiples of 32 if None.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        ValueError: the format does not have the precision, or the file another ending.
+        ImportError: what to install.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"`format` must be one of {list(FORMATS)}, got {format!r}.")
+    ending, precisions, module = FORMATS[format]
+    file = Path(file)
+    if file.suffix != ending:
+        raise ValueError(f"A file of the format {format} ends with {ending}, got {file}.")
+    if precision not in precisions:
+        raise ValueError(f"{format} is written as {' or '.join(precisions)}, not {precision!r}.")
+    if module:
+        _require(module, format)
+    if size is not None and format != "litert":
+        raise ValueError(f"`size` is for LiteRT alone: {format} takes images of any size.")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        temporary = Path(folder) / file.name
+        in_tensorflow(__name__, model, temporary, format, precision, size)
+        for written in sorted(Path(folder).iterdir()):
+            shutil.move(written, file.parent / written.name)
+    return str(file)
+
+
+def _require(module, format):
+    try:
+        __import__(module)
+    except ImportError as error:
+        raise ImportError(
+            f"The format {format} needs {module}: pip install 'keras-gflv2[{format}]'."
+        ) from error
+
+
+def write(model, file, format, precision, size):
+    """Writes the file; needs TensorFlow as the backend."""
+    import tensorflow as tf
+
+    from keras_gflv2.serving.folding import fold_batch_norm
+    from keras_gflv2.serving.signatures import Signatures
+
+    model = fold_batch_norm(model)
+    shape = (None, None, None, 3)
+    if format == "litert":
+        size = size or [ceil_divide(n, SIZE_MULTIPLE) * SIZE_MULTIPLE for n in model.image_size]
+        shape = (1, *size, 3)
+    signature = [tf.TensorSpec(shape, tf.float32, "images")]
+    function = tf.function(Signatures(model, None).images, input_signature=signature)
+    if format == "onnx":
+        import tf2onnx
+
+        tf2onnx.convert.from_function(
+            function, input_signature=signature, opset=ONNX_OPSET, output_path=str(file)
+        )
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        module = tf.Module()
+        module.weights = [variable.value for variable in model.variables]
+        tf.saved_model.save(module, folder, {"serving_default": function})
+        if format == "openvino":
+            _write_openvino(folder, file, precision)
+        else:
+            Path(file).write_bytes(_litert(folder, precision))
+
+
+def _write_openvino(folder, file, precision):
+    import openvino
+
+    converted = openvino.convert_model(folder)
+    openvino.save_model(converted, file, compress_to_fp16=precision == "float16")
+
+
+def _litert(folder, precision):
+    """Bytes of a LiteRT model with one signature, `serving_default`."""
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    return converter.convert()

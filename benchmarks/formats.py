@@ -1,6 +1,6 @@
 """AP of nano_bccd on BCCD's validation split in every exported format.
 
-    python benchmarks/formats.py --data voc:BCCD:val
+    python benchmarks/formats.py --data voc:BCCD:val --calibration voc:BCCD:train
 
 Every image is resized to 240 x 320, one a batch. Prints and appends rows to benchmarks/formats.csv.
 """
@@ -21,6 +21,7 @@ from keras_gflv2.evaluation.detections import class_names_of, detect_dataset
 from keras_gflv2.serving.formats import FORMATS, export_format
 
 SIZE = (240, 320)
+PADDED = (256, 320)  # as the loader pads batches
 PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert"}
 
 
@@ -58,19 +59,26 @@ def runner(file, format):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", required=True)
-    data = parser.parse_args().data
+    parser.add_argument("--calibration", required=True, help="100 images of it, for int8")
+    arguments = parser.parse_args()
 
     model = keras_gflv2.GFLV2.from_preset("nano_bccd")
-    dataset = load_data(data, batch_size=1, image_size=SIZE, class_names=model.class_names)
+    names = model.class_names
+    dataset = load_data(arguments.data, batch_size=1, image_size=SIZE, class_names=names)
     measure(model, dataset, "keras", "float32", "keras", 0)
     with tempfile.TemporaryDirectory() as folder:
         for format, (ending, precisions, _) in FORMATS.items():
             for precision in precisions:
-                file = Path(folder) / f"{precision}{ending}"
-                size = SIZE if format == "litert" else None
-                export_format(model, file, format, precision=precision, size=size)
-                files = [file, file.with_suffix(".bin")]
-                total = sum(f.stat().st_size for f in files if f.is_file())
+                file = Path(folder) / format / precision / f"detector{ending}"
+                options = {"precision": precision}
+                if format == "litert":
+                    options["size"] = PADDED
+                elif precision == "int8":
+                    options["calibration"] = load_data(
+                        arguments.calibration, batch_size=1, image_size=SIZE
+                    )
+                export_format(model, file, format, **options)
+                total = sum(written.stat().st_size for written in file.parent.iterdir())
                 exported = Exported(model, runner(str(file), format))
                 measure(exported, dataset, format, precision, PACKAGES[format], total)
 

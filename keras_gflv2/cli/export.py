@@ -3,14 +3,14 @@
 import pathlib
 
 from keras_gflv2.cli.arguments import add_image_size, add_model, flag, positive_int
-from keras_gflv2.cli.sources import load_model
+from keras_gflv2.cli.sources import load_data, load_model
 
 NAME = "export"
 HELP = "write a SavedModel that takes image files and returns boxes, or ONNX, OpenVINO, LiteRT"
 SAVED_MODEL = "saved_model"
 # Arguments that only one of the two kinds of export has.
 SERVING_ALONE = ("score_threshold", "nms_iou_threshold", "max_detections", "image_size")
-FORMATS_ALONE = ("precision", "size")
+FORMATS_ALONE = ("precision", "size", "calibration")
 
 
 def add_arguments(parser):
@@ -28,7 +28,12 @@ def add_arguments(parser):
     parser.add_argument(
         "--precision",
         choices=("float32", "float16", "int8"),
-        help="of the stored weights: float16 for OpenVINO and LiteRT, int8 for LiteRT",
+        help="of the stored weights: float16 for OpenVINO and LiteRT, int8 for all",
+    )
+    parser.add_argument(
+        "--calibration",
+        metavar="DATA",
+        help="images from which int8 in ONNX and OpenVINO takes its ranges, as in train --data",
     )
     parser.add_argument(
         "--size",
@@ -89,11 +94,15 @@ def _export_format(arguments):
 
     if pathlib.Path(arguments.output).exists() and not arguments.overwrite:
         raise FileExistsError(f"{arguments.output} exists. Pass --overwrite to replace it.")
+    model, calibration = load_model(arguments.model), None
+    if arguments.calibration:
+        calibration = load_data(arguments.calibration, batch_size=1, image_size=model.image_size)
     file = export_format(
-        load_model(arguments.model),
+        model,
         arguments.output,
         arguments.format,
         precision=arguments.precision or "float32",
         size=arguments.size,
+        calibration=calibration,
     )
     print(f"Wrote {file}")

@@ -120,6 +120,7 @@ class GFLV2(keras.Model):
         super().__init__(images, outputs, name=name, **kwargs)
 
         # === Config ===
+        self.preset = None  # what `from_preset` knows of the weights
         self.backbone = backbone
         self.feature_pyramid = pyramid
         self.head = head

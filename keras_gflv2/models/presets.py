@@ -21,9 +21,20 @@ def descriptions():
     return {**published, **EMBEDDED}
 
 
+def record(name):
+    """{"name", ...} with what is published of a preset: for exports, which carry it along."""
+    if name in EMBEDDED:
+        return {"name": name, "description": EMBEDDED[name]}
+    preset = zoo.DETECTORS.get(name)
+    if preset is None:
+        return {"name": name}
+    names = ("description", "url", "license", "ap_val", "ap_test_dev")
+    return {"name": name, **{key: getattr(preset, key) for key in names}}
+
+
 def load(cls, name, load_weights, overrides):
     """The detector of a preset, with constructor arguments replaced by `overrides`."""
-    preset = zoo.DETECTORS.get(name)
+    preset, origin = zoo.DETECTORS.get(name), str(name)
     if name in EMBEDDED:
         name = EMBEDDED_DIRECTORY / name
     if preset:
@@ -41,6 +52,7 @@ def load(cls, name, load_weights, overrides):
     model = build(**overrides)
     if not load_weights:
         return model
+    model.preset = record(origin)
     original = build() if overrides else model
     original.load_weights(directory / WEIGHTS_FILE)
     if overrides:

@@ -19,12 +19,12 @@ def fold_batch_norm(model):
     features = keras.Model(features.inputs[0], features.output)
     followers = _followers(features)
     norms = {norm.name for norm in followers.values()}
+    clones = {}
 
     def clone(layer):
-        if isinstance(layer, keras.layers.Normalization) and not layer.invert:
-            return _rescaling(layer)
-        with_bias = {"use_bias": True} if layer.name in followers else {}
-        return type(layer).from_config({**layer.get_config(), **with_bias})
+        if layer.name not in clones:  # one for all uses of a shared layer
+            clones[layer.name] = _clone(layer, layer.name in followers)
+        return clones[layer.name]
 
     def call(layer, *args, **kwargs):
         return args[0] if layer.name in norms else layer(*args, **kwargs)
@@ -32,9 +32,9 @@ def fold_batch_norm(model):
     folded = keras.models.clone_model(features, clone_function=clone, call_function=call)
     for layer in features.layers:
         if layer.name in followers:
-            folded.get_layer(layer.name).set_weights(_folded(layer, followers[layer.name]))
-        elif layer.name not in norms and folded.get_layer(layer.name).weights:
-            folded.get_layer(layer.name).set_weights(layer.get_weights())
+            clones[layer.name].set_weights(_folded(layer, followers[layer.name]))
+        elif layer.name in clones and clones[layer.name].weights:
+            clones[layer.name].set_weights(layer.get_weights())
     if hasattr(model.backbone, "pixel_mean"):
         folded.pixel_mean = model.backbone.pixel_mean
 
@@ -49,6 +49,13 @@ def fold_batch_norm(model):
     exported.feature_pyramid.set_weights(model.feature_pyramid.get_weights())
     exported.head.set_weights(model.head.get_weights())
     return exported
+
+
+def _clone(layer, takes_norm):
+    if isinstance(layer, keras.layers.Normalization) and not layer.invert:
+        return _rescaling(layer)
+    with_bias = {"use_bias": True} if takes_norm else {}
+    return type(layer).from_config({**layer.get_config(), **with_bias})
 
 
 def _rescaling(layer):
@@ -72,11 +79,17 @@ def _followers(features):
         readers.setdefault(id(tensor), []).append(None)  # read from outside
     pairs = {}
     for layer in features.layers:
-        if isinstance(layer, FOLDABLE) and _is_linear(layer):
+        used_once = len(layer._inbound_nodes) == 1
+        if isinstance(layer, FOLDABLE) and used_once and _is_linear(layer):
             found = readers.get(id(layer.output), [])
-            if len(found) == 1 and isinstance(found[0], keras.layers.BatchNormalization):
+            if len(found) == 1 and _is_norm_of_one(found[0]):
                 pairs[layer.name] = found[0]
     return pairs
+
+
+def _is_norm_of_one(layer):
+    is_norm = isinstance(layer, keras.layers.BatchNormalization)
+    return is_norm and len(layer._inbound_nodes) == 1
 
 
 def _is_linear(layer):

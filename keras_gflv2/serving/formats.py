@@ -6,18 +6,25 @@ from pathlib import Path
 
 from keras_gflv2.boxes import ceil_divide
 from keras_gflv2.models.gflv2 import SIZE_MULTIPLE
+from keras_gflv2.serving import quantization
 from keras_gflv2.serving.saved_model import in_tensorflow
 
 # Format: (ending of its file, precisions, the first is the default, what converts into it).
 FORMATS = {
-    "onnx": (".onnx", ("float32",), "tf2onnx"),
-    "openvino": (".xml", ("float32", "float16"), "openvino"),
+    "onnx": (".onnx", ("float32", "int8"), "tf2onnx"),
+    "openvino": (".xml", ("float32", "float16", "int8"), "openvino"),
     "litert": (".tflite", ("float32", "float16", "int8"), None),
 }
 ONNX_OPSET = 18
+# What int8 with a calibration set needs, and what quantises.
+QUANTIZERS = {
+    "onnx": ("onnxruntime", quantization.quantize_onnx),
+    "openvino": ("nncf", quantization.quantize_openvino),
+}
+CALIBRATION_BATCHES = 100
 
 
-def export_format(model, file, format, *, precision="float32", size=None):
+def export_format(model, file, format, *, precision="float32", size=None, calibration=None):
     """Writes a detector for another runtime, with decoding and NMS inside.
 
     Input "images" (B, H, W, 3) float32 RGB in 0..255; outputs as of `model.predict`: "boxes",
@@ -29,14 +36,18 @@ def export_format(model, file, format, *, precision="float32", size=None):
         file: path to write: .onnx; .xml, with the weights beside it in .bin; .tflite.
         format: "onnx", "openvino" or "litert".
         precision: "float32"; "float16" stores weights in half the size (OpenVINO, LiteRT); "int8"
-            stores them in a quarter (LiteRT, post-training dynamic range quantisation).
+            stores them in a quarter: convolutions run in int8 with ranges from a calibration set
+            (ONNX, OpenVINO), or with ranges taken while it runs (LiteRT).
         size: (height, width) of LiteRT's input; `model.image_size` on multiples of 32 if None.
+        calibration: for int8 in ONNX and OpenVINO, a dataset of this package or batches of images
+            (B, H, W, 3) like those to come. The first 100 batches are used.
 
     Returns:
         Path of the file.
 
     Raises:
-        ValueError: the format does not have the precision, or the file another ending.
+        ValueError: the format does not have the precision, int8 has no calibration set, or the
+            file has another ending.
         ImportError: what to install.
     """
     if format not in FORMATS:
@@ -51,11 +62,27 @@ def export_format(model, file, format, *, precision="float32", size=None):
         _require(module, format)
     if size is not None and format != "litert":
         raise ValueError(f"`size` is for LiteRT alone: {format} takes images of any size.")
+    calibrates = precision == "int8" and format in QUANTIZERS
+    if calibrates != (calibration is not None):
+        raise ValueError(
+            "`calibration` (--calibration), images like those to come, is needed for int8 in "
+            f"{' and '.join(QUANTIZERS)}, and for nothing else."
+        )
+    if calibrates:
+        quantizer, quantize = QUANTIZERS[format]
+        _require(quantizer, format)
+        batches = quantization.calibration_images(calibration, CALIBRATION_BATCHES)
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-        temporary = Path(folder) / file.name
-        in_tensorflow(__name__, model, temporary, format, precision, size)
-        for written in sorted(Path(folder).iterdir()):
+        temporary = Path(folder) / "written" / file.name
+        temporary.parent.mkdir()
+        if calibrates:
+            source = Path(folder) / f"float32{ending}"
+            in_tensorflow(__name__, model, source, format, "float32", size)
+            quantize(source, temporary, batches)
+        else:
+            in_tensorflow(__name__, model, temporary, format, precision, size)
+        for written in sorted(temporary.parent.iterdir()):
             shutil.move(written, file.parent / written.name)
     return str(file)
 

@@ -77,6 +77,7 @@ def export_saved_model(
         "max_detections": max_detections,
         "image_size": image_size,
         "max_pixels": max_pixels,
+        "preset": model.preset,
     }
     directory.parent.mkdir(parents=True, exist_ok=True)
     # TF Serving takes a folder as soon as it has a number for a name.
@@ -140,7 +141,7 @@ def write(model, directory, name, settings):
     module.functions = functions
     signatures = {"serving_default": functions["serving_images"], **functions}
     tf.saved_model.save(module, str(directory), signatures)
-    _write_assets(model, directory / "assets")
+    _write_assets(model, directory / "assets", settings["preset"])
     write_warmup(directory / "assets.extra", name, model.image_size)
 
 
@@ -158,13 +159,14 @@ def _decoder(model, settings):
     return type(model.prediction_decoder).from_config({**config, **changes})
 
 
-def _write_assets(model, directory):
-    """Class names, a line each, and the detector's configuration."""
+def _write_assets(model, directory, preset):
+    """Class names, a line each, and the detector's configuration and origin."""
     directory.mkdir(exist_ok=True)
     names = model.class_names or [str(i) for i in range(model.num_classes)]
     (directory / CLASS_NAMES_FILE).write_text("\n".join(names) + "\n", encoding="utf-8")
     decoder = model.prediction_decoder.get_config()
     record = {
+        "preset": preset,
         "num_classes": model.num_classes,
         "bounding_box_format": model.bounding_box_format,
         "image_size": list(model.image_size),

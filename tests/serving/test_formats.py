@@ -60,6 +60,28 @@ def test_openvino(model, images, tmp_path, precision):
             assert_equals_predict(found, wanted, bounds[precision])
 
 
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_int8_with_a_calibration_set(model, images, tmp_path, format):
+    ending = {"onnx": ".onnx", "openvino": ".xml"}[format]
+    sizes = {}
+    for precision, calibration in (("float32", None), ("int8", [images, images[:1]])):
+        file = tmp_path / precision / f"cells{ending}"
+        export_format(model, file, format, precision=precision, calibration=calibration)
+        sizes[precision] = sum(f.stat().st_size for f in file.parent.iterdir())
+    assert sizes["int8"] < 0.5 * sizes["float32"]
+    assert {f.suffix for f in file.parent.iterdir()} <= {ending, ".bin"}
+    if format == "onnx":
+        session = pytest.importorskip("onnxruntime").InferenceSession(file)
+        names = [output.name for output in session.get_outputs()]
+        found = dict(zip(names, session.run(None, {"images": images})))
+    else:
+        compiled = pytest.importorskip("openvino").Core().compile_model(file, "CPU")
+        found = {output.get_any_name(): value for output, value in compiled(images).items()}
+    wanted = model.predict_on_batch(images)
+    difference = np.abs(found["confidence"][:, :5] - wanted["confidence"][:, :5])
+    assert 1e-5 < difference.max() < 0.1
+
+
 @pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
 def test_litert(model, images, tmp_path, precision):
     interpreter = pytest.importorskip("ai_edge_litert.interpreter")
@@ -78,8 +100,14 @@ def test_litert(model, images, tmp_path, precision):
 
 
 def test_what_a_format_cannot_do_is_said(model, tmp_path, capsys):
-    with pytest.raises(ValueError, match="onnx is written as float32"):
+    with pytest.raises(ValueError, match="onnx is written as float32 or int8"):
+        export_format(model, tmp_path / "a.onnx", "onnx", precision="float16")
+    with pytest.raises(ValueError, match="calibration"):
         export_format(model, tmp_path / "a.onnx", "onnx", precision="int8")
+    with pytest.raises(ValueError, match="calibration"):
+        export_format(model, tmp_path / "a.tflite", "litert", precision="int8", calibration=[0])
+    with pytest.raises(ValueError, match="empty"):
+        export_format(model, tmp_path / "a.onnx", "onnx", precision="int8", calibration=[])
     with pytest.raises(ValueError, match=r"ends with \.tflite"):
         export_format(model, tmp_path / "a.onnx", "litert")
     with pytest.raises(ValueError, match="any size"):

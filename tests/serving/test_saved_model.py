@@ -62,6 +62,13 @@ def test_files_of_different_sizes_give_what_detect_gives(served, model, pictures
 
 
 @tensorflow_only
+def test_the_export_of_the_repository_is_that_of_the_preset(model, pictures):
+    folder = Path(__file__).parents[2] / "saved_models" / "nano_bccd" / "1"
+    (wanted,) = model.detect([read_image(pictures[0])], score_threshold=0.05)
+    assert_equals_detect(run(tf.saved_model.load(str(folder)), pictures[:1]), 0, wanted)
+
+
+@tensorflow_only
 def test_images_and_raw_give_what_predict_and_call_give(served, model):
     images = np.stack([cells(seed, (200, 300)) for seed in range(2)])
     wanted = model.predict_on_batch(images.astype("float32"))
@@ -215,6 +222,7 @@ def test_assets(exported, model):
     names = (folder / "assets" / "class_names.txt").read_text().split("\n")[:-1]
     assert names == model.class_names
     record = json.loads((folder / "assets" / "detector.json").read_text())
+    assert record["preset"]["name"] == "nano_bccd"
     assert record["num_classes"] == 3 and record["image_size"] == list(model.image_size)
     served = tf.saved_model.load(exported)
     file = folder / "assets.extra" / "tf_serving_warmup_requests"
@@ -246,6 +254,25 @@ def test_versions_are_not_overwritten_unasked(exported, model, tmp_path):
     with pytest.raises(RuntimeError):
         export_saved_model(broken, tmp_path / "cells" / "2")
     assert not list((tmp_path / "cells").iterdir())  # nothing that a server could take
+
+
+def test_any_keras_model_can_be_the_backbone_of_an_export():
+    keras.Input((8,))  # Keras's numbers for inputs and for their layers are no longer the same
+    x = inputs = keras.Input((None, None, 3))
+    x = keras.layers.Normalization(mean=[100.0] * 3, variance=[900.0] * 3)(x)
+    x = keras.layers.MaxPooling2D(4)(keras.layers.Conv2D(8, 3, padding="same")(x))
+    convolution = keras.layers.Conv2D(8, 3, 2, "same")
+    norm = keras.layers.BatchNormalization()
+    outputs = {}
+    for level in (3, 4, 5):  # two layers that are used three times
+        outputs[f"P{level}"] = x = norm(convolution(x))
+    model = small_model(backbone=keras.Model(inputs, outputs))
+    norm.moving_mean.assign(np.linspace(-1, 1, 8))
+    folded = fold_batch_norm(model)
+    images = np.random.default_rng(0).uniform(0, 255, (1, 96, 128, 3)).astype("float32")
+    for key, value in model(images).items():
+        ours = keras.ops.convert_to_numpy(folded(images)[key])
+        np.testing.assert_allclose(ours, keras.ops.convert_to_numpy(value), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["plain", "groups and deformable", "live statistics"])

@@ -19,11 +19,12 @@ __all__ = [
     "postprocessing",
     "recipes",
     "serving",
+    "training",
     "visualization",
 ]
 
 # Loaded at first use: they bring tensorflow, pycocotools or drawing, which a model does not need.
-_LAZY = {"data", "evaluation", "serving", "visualization"}
+_LAZY = {"data", "evaluation", "serving", "training", "visualization"}
 
 
 def __getattr__(name):

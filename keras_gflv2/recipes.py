@@ -1,7 +1,17 @@
-"""How the paper trains: optimizer and learning-rate schedule."""
+"""How to train: the paper's schedules, and others where its data and pretrained weights are absent.
+
+A recipe follows from the number of images, the images a step and the epochs: whoever changes the
+batch size and not the learning rate gets losses in the thousands.
+"""
+
+import dataclasses
+import math
 
 import keras
 from keras import ops
+
+PAPER_BATCH_SIZE = 16
+PAPER_NUM_IMAGES = 117_266  # of COCO train2017, those with boxes
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
@@ -64,8 +74,7 @@ class WarmUpStepDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step):
         step = ops.cast(step, "float32")
-        progress = ops.minimum(step / max(self.warmup_steps, 1), 1.0)
-        rate = self.peak * (self.warmup_ratio + (1.0 - self.warmup_ratio) * progress)
+        rate = self.peak * _warm_up(step, self.warmup_steps, self.warmup_ratio)
         for boundary in self.boundaries:
             rate = ops.where(step >= boundary, rate * self.factor, rate)
         return rate
@@ -80,10 +89,247 @@ class WarmUpStepDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-def paper_optimizer(boundaries=()):
-    """The paper's: SGD, 0.01 for 16 images a batch, momentum 0.9, decay 1e-4, 500 warm-up steps.
+@keras.saving.register_keras_serializable(package="keras_gflv2")
+class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up, then half a cosine from the peak down to a part of it.
 
     Args:
-        boundaries: steps at which the rate falls to a tenth; 1x: epochs 8 and 11 of 12.
+        peak: learning rate after the warm-up.
+        start, end: steps between which the cosine falls; it is level before and after.
+        warmup_steps: length of the warm-up, which starts at `floor` of the peak.
+        floor: part of the peak that is left at `end`.
     """
-    return SGDWithL2(WarmUpStepDecay(boundaries=boundaries), momentum=0.9, l2=1e-4)
+
+    def __init__(self, peak, start, end, warmup_steps=100, floor=0.01):
+        self.peak = peak
+        self.start, self.end = int(start), int(end)
+        self.warmup_steps = warmup_steps
+        self.floor = floor
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        progress = (step - self.start) / max(self.end - self.start, 1)
+        fall = 0.5 * (1.0 + ops.cos(math.pi * ops.clip(progress, 0.0, 1.0)))
+        rate = self.peak * (self.floor + (1.0 - self.floor) * fall)
+        return rate * _warm_up(step, self.warmup_steps, self.floor)
+
+    def get_config(self):
+        return {
+            "peak": self.peak,
+            "start": self.start,
+            "end": self.end,
+            "warmup_steps": self.warmup_steps,
+            "floor": self.floor,
+        }
+
+
+def _warm_up(step, length, ratio):
+    """Factor of the learning rate: from `ratio` at step 0 to 1 at step `length`."""
+    return ratio + (1.0 - ratio) * ops.minimum(step / max(length, 1), 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """One way to train, for any data: `plan` fits it to yours.
+
+    ```python
+    model.compile(recipe="2x")  # fit sees the images a step and the epochs
+    model.fit(train_ds, epochs=24)
+    ```
+
+    Attributes:
+        name: what `compile(recipe=...)` and `keras-gflv2 train --recipe` take.
+        description: one line.
+        epochs: passes over the data.
+        sgd: whether it is the paper's SGD (rate in proportion to the batch); else AdamW (to its
+            root).
+        learning_rate: peak for 16 images a step.
+        warmup_steps: at most; never more than a quarter of the training.
+        decays: parts of the training after which the rate falls to a tenth; empty for a cosine.
+        short_sides: range from which the short side of a batch is drawn, in parts of the image
+            size's; the paper's 480..960 is 0.6..1.2 of 800.
+        ema: momentum of the average of the weights that replaces them in the end; 0 for none.
+    """
+
+    name: str
+    description: str
+    epochs: int
+    sgd: bool
+    learning_rate: float
+    warmup_steps: int
+    decays: tuple = ()
+    short_sides: tuple = (1.0, 1.0)
+    ema: float = 0.0
+
+    def plan(
+        self, num_images, batch_size, devices=1, *, epochs=None, learning_rate=None, first_step=0
+    ):
+        """This recipe for a number of images.
+
+        Args:
+            num_images: images of an epoch.
+            batch_size: images a step on each device.
+            devices: how many of them train together.
+            epochs: instead of the recipe's; decays move along.
+            learning_rate: peak, instead of the recipe's scaled one.
+            first_step: `optimizer.iterations` where the training begins, if not at 0.
+
+        Returns:
+            `Plan`.
+
+        Raises:
+            ValueError: a number is not positive.
+        """
+        epochs = self.epochs if epochs is None else epochs
+        for name, value in (
+            ("num_images", num_images),
+            ("batch_size", batch_size),
+            ("devices", devices),
+            ("epochs", epochs),
+        ):
+            if value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}.")
+        global_batch = batch_size * devices
+        steps_per_epoch = math.ceil(num_images / global_batch)
+        if learning_rate is None:
+            scale = global_batch / PAPER_BATCH_SIZE
+            learning_rate = self.learning_rate * (scale if self.sgd else math.sqrt(scale))
+        return Plan(self, global_batch, steps_per_epoch, epochs, learning_rate, first_step)
+
+    def image_size(self, short, longest):
+        """`image_size` of a training dataset: with a range of short sides where there is one.
+
+        The paper's (800, 1333) becomes ((480, 960), 1333).
+        """
+        low, high = (round(part * short) for part in self.short_sides)
+        return (short, longest) if low == high else ((low, high), max(high, longest))
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A recipe for one dataset: what `Recipe.plan` returns.
+
+    Attributes:
+        recipe: the `Recipe`.
+        batch_size: images a step on all devices.
+        steps_per_epoch, epochs: the length of the training.
+        learning_rate: its peak.
+        first_step: step of the optimizer at which it begins.
+    """
+
+    recipe: Recipe
+    batch_size: int
+    steps_per_epoch: int
+    epochs: int
+    learning_rate: float
+    first_step: int = 0
+
+    @property
+    def steps(self):
+        """Steps of the whole training."""
+        return self.steps_per_epoch * self.epochs
+
+    @property
+    def decay_epochs(self):
+        """Epochs after which the learning rate falls to a tenth."""
+        # A training in pieces of an epoch or two has no third of which it could be the last.
+        return [round(part * self.epochs) for part in self.recipe.decays] if self.epochs > 2 else []
+
+    def schedule(self):
+        """The learning rate as a function of the optimizer's step."""
+        warmup = min(self.recipe.warmup_steps, max(self.steps // 4, 1))
+        if self.recipe.decays:
+            boundaries = [self.first_step + e * self.steps_per_epoch for e in self.decay_epochs]
+            return WarmUpStepDecay(self.learning_rate, boundaries, warmup)
+        end = self.first_step + self.steps
+        return WarmUpCosine(self.learning_rate, self.first_step, end, warmup)
+
+    def optimizer(self, model, **kwargs):
+        """A new optimizer for a model's trainable variables.
+
+        Args:
+            model: whose variables it will train.
+            **kwargs: replace arguments of the optimizer, e.g. `global_clipnorm`.
+        """
+        ema = {"use_ema": True, "ema_momentum": self.recipe.ema} if self.recipe.ema else {}
+        if self.recipe.sgd:
+            options = {"momentum": 0.9, "l2": 1e-4, **ema, **kwargs}
+            return SGDWithL2(self.schedule(), **options)
+        options = {"weight_decay": 0.05, "global_clipnorm": 10.0, **ema, **kwargs}
+        optimizer = keras.optimizers.AdamW(self.schedule(), **options)
+        # Scales, offsets and biases do not decay.
+        optimizer.exclude_from_weight_decay(
+            var_list=[v for v in model.trainable_variables if len(v.shape) <= 1]
+        )
+        return optimizer
+
+    def __str__(self):
+        decays = self.decay_epochs
+        fall = f"to a tenth after epochs {decays}" if decays else "constant after that"
+        fall = fall if self.recipe.decays else "then a cosine"
+        return (
+            f"recipe {self.recipe.name}: {self.epochs} epochs of {self.steps_per_epoch} steps of "
+            f"{self.batch_size} images, learning rate {self.learning_rate:.3g} after "
+            f"{self.schedule().warmup_steps} steps, {fall}"
+        )
+
+
+_PAPER = {"sgd": True, "learning_rate": 0.01, "warmup_steps": 500}
+_ADAMW = {"sgd": False, "warmup_steps": 100}
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("1x", "the paper's, Tables 1-6", epochs=12, decays=(8 / 12, 11 / 12), **_PAPER),
+        Recipe(
+            "2x",
+            "the paper's, Table 7: twice as long, with images of many sizes",
+            epochs=24,
+            decays=(16 / 24, 22 / 24),
+            short_sides=(0.6, 1.2),
+            **_PAPER,
+        ),
+        Recipe(
+            "finetune",
+            "for small data and a pretrained detector: AdamW, cosine, averaged weights",
+            epochs=36,
+            learning_rate=1e-3,
+            ema=0.998,
+            **_ADAMW,
+        ),
+        Recipe(
+            "scratch",
+            "for training from nothing: AdamW at a higher rate, cosine",
+            epochs=40,
+            learning_rate=2e-3,
+            **_ADAMW,
+        ),
+    )
+}
+
+
+def get(recipe):
+    """A `Recipe` from its name, or itself.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if isinstance(recipe, Recipe):
+        return recipe
+    if recipe not in RECIPES:
+        raise ValueError(f"`recipe` must be one of {list(RECIPES)}, got {recipe!r}.")
+    return RECIPES[recipe]
+
+
+def paper_1x(num_images, batch_size, devices=1, **kwargs):
+    """The paper's 1x schedule as a `Plan`; arguments as in `Recipe.plan`."""
+    return RECIPES["1x"].plan(num_images, batch_size, devices, **kwargs)
+
+
+def paper_2x(num_images, batch_size, devices=1, **kwargs):
+    """The paper's 2x schedule as a `Plan`; arguments as in `Recipe.plan`."""
+    return RECIPES["2x"].plan(num_images, batch_size, devices, **kwargs)
+
+
+def finetune(num_images, batch_size, devices=1, **kwargs):
+    """For small data and a pretrained detector, as a `Plan`; arguments as in `Recipe.plan`."""
+    return RECIPES["finetune"].plan(num_images, batch_size, devices, **kwargs)

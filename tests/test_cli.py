@@ -13,7 +13,7 @@ from keras_gflv2.cli import evaluate, predict, sources, train
 
 TINY = (
     "--backbone resnet18 --base-channels 8 --fpn-channels 16 --head-channels 16 --head-depth 1 "
-    "--head-norm-groups 4 --image-size 64 64 --batch-size 4 --optimizer adamw --verbose 0"
+    "--head-norm-groups 4 --image-size 64 64 --batch-size 4 --recipe scratch --verbose 0"
 ).split()
 DATA = "--data shapes:train:4 --validation-data shapes:val:2".split()
 
@@ -121,7 +121,8 @@ def test_argument_errors_return_two(capsys):
 
 def test_train_writes_the_run(run_directory):
     names = {path.name for path in run_directory.iterdir()}
-    expected = {"model.keras", "best.keras", "preset", "log.csv", "arguments.json", "backup"}
+    expected = {"model.keras", "best.keras", "preset", "log.csv", "arguments.json"}
+    expected |= {"curves.png", "detections.png", "state.weights.h5"}
     assert names == expected
     (row,) = csv.DictReader((run_directory / "log.csv").open())
     assert row["epoch"] == "0" and 0 <= float(row["val_AP"]) <= 1 and float(row["loss"]) > 0
@@ -168,7 +169,7 @@ def test_resume_continues_with_the_saved_arguments(tmp_path, capsys):
         assert cli.main([*arguments, "--output", str(parts)]) == 130
     assert f"train --output {parts} --resume" in capsys.readouterr().err
     assert cli.main(["train", "--output", str(parts), "--resume"]) == 0
-    assert "epochs 2 to 2" in capsys.readouterr().out
+    assert "from step 0 of epoch 2" in capsys.readouterr().out
 
     epochs, losses = zip(*((row["epoch"], row["loss"]) for row in read_log(parts)))
     assert epochs == ("0", "1")

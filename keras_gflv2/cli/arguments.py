@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 
 
 def add_model(parser, required=True):
@@ -46,4 +47,7 @@ def positive_int(text):
 
 
 def write_json(path, content, indent=2):
-    path.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
+    """Writes a file that is there whole or not at all."""
+    temporary = path.with_name("." + path.name)
+    temporary.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

@@ -3,10 +3,10 @@
 import pathlib
 import time
 
+from keras_gflv2 import recipes
 from keras_gflv2.cli.arguments import add_verbose, positive_int, write_json
 from keras_gflv2.cli.evaluate import format_metrics
 from keras_gflv2.cli.sources import SHAPES_SIZE
-from keras_gflv2.cli.train import adamw
 
 NAME = "demo"
 HELP = "train on generated pictures and show the result"
@@ -55,8 +55,10 @@ def run(arguments):
     )
     val_ds = data.load_shapes("val", num_images=VAL_IMAGES, batch_size=BATCH_SIZE)
     model = build_model(train_ds.class_names)
-    steps = arguments.epochs * len(train_ds)
-    model.compile(adamw(model, LEARNING_RATE, steps, beta_2=BETA_2))
+    plan = recipes.get("scratch").plan(
+        TRAIN_IMAGES, BATCH_SIZE, epochs=arguments.epochs, learning_rate=LEARNING_RATE
+    )
+    model.compile(plan.optimizer(model, beta_2=BETA_2))
     model.fit(train_ds, epochs=arguments.epochs, shuffle=False, verbose=arguments.verbose)
 
     print(f"\nScoring on {VAL_IMAGES} pictures which it has not seen:")

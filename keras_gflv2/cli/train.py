@@ -2,8 +2,12 @@
 
 import csv
 import json
+import os
 import pathlib
 
+import numpy as np
+
+from keras_gflv2 import recipes
 from keras_gflv2.cli.arguments import add_image_size, add_verbose, flag, positive_int, write_json
 from keras_gflv2.cli.sources import (
     DATA_HELP,
@@ -30,9 +34,7 @@ SIZES = (
 ARCHITECTURE = ("model", "backbone", *SIZES)
 BACKBONE_DEPTHS = {f"resnet{depth}": depth for depth in (18, 34, 50, 101, 152)}
 DEFAULT_IMAGE_SIZE = (800, 1333)
-SGD_WARMUP_STEPS = 500
-ADAMW_WEIGHT_DECAY = 0.05
-ADAMW_CLIPNORM = 10.0
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 AUGMENTATIONS = {
     "horizontal_flip": "probability of a mirror image",
@@ -92,18 +94,31 @@ def add_arguments(parser):
         model.add_argument(flag(name), type=positive_int, default=default, help=text)
 
     training = parser.add_argument_group("training")
-    training.add_argument("--epochs", type=positive_int, default=12, help="passes over the data")
     training.add_argument(
-        "--optimizer",
-        choices=("sgd", "adamw"),
-        default="sgd",
-        help="sgd is the paper's, with steps at 2/3 and 11/12 of the epochs, for pretrained "
-        "backbones; adamw with cosine decay is better from nothing and on small data",
+        "--recipe",
+        choices=recipes.RECIPES,
+        help="1x and 2x are the paper's; finetune is for small data and a pretrained detector, "
+        "the choice with --model; scratch is for training from nothing, the choice without",
+    )
+    training.add_argument("--epochs", type=positive_int, help="passes, if not the recipe's")
+    training.add_argument(
+        "--learning-rate", type=float, help="its peak, if not the recipe's for this batch size"
     )
     training.add_argument(
-        "--learning-rate",
+        "--precision", choices=PRECISIONS, default="float32", help="of layers; weights are float32"
+    )
+    training.add_argument(
+        "--accumulate", type=positive_int, help="steps whose gradients make one update"
+    )
+    training.add_argument(
+        "--ema",
         type=float,
-        help="its peak; if not given, 0.01 x batch size / 16 for sgd and 0.001 for adamw",
+        metavar="MOMENTUM",
+        help="of the average of the weights that replaces them in the end, if not the recipe's; "
+        "0 for none",
+    )
+    training.add_argument(
+        "--freeze-backbone", action="store_true", help="train only what is after the backbone"
     )
     training.add_argument("--seed", type=int, default=0, help="of weights, shuffling, augmentation")
 
@@ -112,8 +127,14 @@ def add_arguments(parser):
     run.add_argument(
         "--resume",
         action="store_true",
-        help="continue the run in RUN_DIR after its last whole epoch; its arguments are taken from "
-        "there, those given replace them (more --epochs, for example)",
+        help="continue the run in RUN_DIR from its last checkpoint, as if it had never stopped; "
+        "its arguments are taken from there, those given replace them",
+    )
+    run.add_argument(
+        "--checkpoint-minutes", type=float, default=5.0, help="between checkpoints of an epoch"
+    )
+    run.add_argument(
+        "--dry-run", action="store_true", help="check all data and say what would be done"
     )
     add_verbose(run)
 
@@ -121,6 +142,8 @@ def add_arguments(parser):
 def run(arguments):
     """Trains a detector and writes everything of the run to one folder."""
     import keras
+
+    from keras_gflv2 import training
 
     arguments.when_interrupted = (
         f"; continue with: keras-gflv2 train --output {arguments.output} --resume"
@@ -130,29 +153,33 @@ def run(arguments):
     output = pathlib.Path(arguments.output)
     _check_run_directory(output, arguments.resume)
     keras.utils.set_random_seed(arguments.seed)
+    keras.config.set_dtype_policy(arguments.precision)
     model, train_ds = _model_and_data(arguments)
     val_ds = None
     if arguments.validation_data:
         val_ds = evaluation_data(arguments.validation_data, model, arguments)
-    model.compile(_optimizer(arguments, model, arguments.epochs * len(train_ds)))
+    plan = _plan(arguments, train_ds)
+    _compile(model, plan, arguments)
+    print(f"{_count(train_ds)}, classes {', '.join(model.class_names)}; {plan}.")
+    if arguments.dry_run:
+        _check_data(model, train_ds, val_ds)
+        return
 
     output.mkdir(parents=True, exist_ok=True)
+    arguments.epochs = plan.epochs
     write_json(output / "arguments.json", _run_record(arguments, model))
-    first_epoch = _finished_epochs(output)
-    if first_epoch and hasattr(train_ds, "set_epoch"):
-        train_ds.set_epoch(first_epoch)
-    print(
-        f"Training on {_count(train_ds)}, classes {', '.join(model.class_names)}, "
-        f"epochs {first_epoch + 1} to {arguments.epochs}."
-    )
-    model.fit(
+    epoch, step = training.read_position(output)
+    print(f"Training from step {step} of epoch {epoch + 1}.")
+    training.fit(
+        model,
         train_ds,
-        epochs=arguments.epochs,
-        callbacks=_train_callbacks(output, val_ds, first_epoch),
-        shuffle=False,  # the dataset does it
+        output,
+        plan.epochs,
+        seconds=60 * arguments.checkpoint_minutes,
+        callbacks=_train_callbacks(output, val_ds, epoch, arguments),
         verbose=arguments.verbose,
     )
-    _write_models(model, output)
+    _write_models(model, output, val_ds)
 
 
 def _model_and_data(arguments):
@@ -164,11 +191,13 @@ def _model_and_data(arguments):
         from_nothing = SHAPES_SIZE if is_shapes else DEFAULT_IMAGE_SIZE
         image_size = base.image_size if base else from_nothing
     image_size = tuple(image_size)
-    short_side = tuple(arguments.scale_range) if arguments.scale_range else image_size[0]
+    training_size = _recipe(arguments).image_size(*image_size)
+    if arguments.scale_range:
+        training_size = (tuple(arguments.scale_range), image_size[1])
     train_ds = load_data(
         arguments.data,
         batch_size=arguments.batch_size,
-        image_size=(short_side, image_size[1]),
+        image_size=training_size,
         train=True,
         seed=arguments.seed,
         augmentation=_augmentation(arguments),
@@ -208,77 +237,66 @@ def _augmentation(arguments):
     return Augmentation(**{**values, "scale": tuple(values["scale"])})
 
 
-def _optimizer(arguments, model, steps):
-    if arguments.optimizer == "adamw":
-        return adamw(model, arguments.learning_rate or 1e-3, steps)
-    from keras_gflv2 import recipes
+def _recipe(arguments):
+    return recipes.get(arguments.recipe or ("finetune" if arguments.model else "scratch"))
 
-    schedule = recipes.WarmUpStepDecay(
-        peak=arguments.learning_rate or 0.01 * arguments.batch_size / 16,
-        boundaries=(steps * 2 // 3, steps * 11 // 12),
-        warmup_steps=min(SGD_WARMUP_STEPS, steps // 4),
+
+def _plan(arguments, train_ds):
+    return _recipe(arguments).plan(
+        len(train_ds) * arguments.batch_size,
+        arguments.batch_size,
+        epochs=arguments.epochs,
+        learning_rate=arguments.learning_rate,
     )
-    optimizer = recipes.SGDWithL2(schedule)
-    optimizer.build(model.trainable_variables)  # as in `adamw`
-    return optimizer
 
 
-def adamw(model, learning_rate, steps, beta_2=0.999):
-    """AdamW for training from nothing: warm-up over a twentieth, then cosine to a hundredth.
-
-    Scales, offsets and biases do not decay; the gradient's norm is clipped.
-
-    Args:
-        model: whose variables it will train.
-        learning_rate: peak of the schedule.
-        steps: steps of the whole training.
-        beta_2: as in `keras.optimizers.AdamW`.
-    """
-    import keras
-
-    warmup = max(1, min(100, steps // 20))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        learning_rate / 100,
-        decay_steps=max(1, steps - warmup),
-        alpha=0.01,
-        warmup_target=learning_rate,
-        warmup_steps=warmup,
-    )
-    optimizer = keras.optimizers.AdamW(
-        schedule, beta_2=beta_2, weight_decay=ADAMW_WEIGHT_DECAY, global_clipnorm=ADAMW_CLIPNORM
-    )
-    optimizer.exclude_from_weight_decay(
-        var_list=[v for v in model.trainable_variables if len(v.shape) <= 1]
-    )
+def _compile(model, plan, arguments):
+    if arguments.freeze_backbone:
+        model.backbone.trainable = False
+    options = {}
+    if arguments.ema is not None:
+        options["use_ema"] = arguments.ema > 0
+        options["ema_momentum"] = arguments.ema or 0.99  # which Keras wants in 0..1 all the same
+    if arguments.accumulate:
+        options["gradient_accumulation_steps"] = arguments.accumulate
+    optimizer = plan.optimizer(model, **options)
+    model.compile(optimizer)
     # With its variables made now, TensorFlow traces the training step once, not twice.
-    optimizer.build(model.trainable_variables)
-    return optimizer
+    model.optimizer.build(model.trainable_variables)
 
 
-def _train_callbacks(output, val_ds, first_epoch):
+def _check_data(model, train_ds, val_ds):
+    """Reads every image; raises what training would have raised in its midst."""
+    for name, dataset in (("training", train_ds), ("validation", val_ds)):
+        if dataset is None:
+            continue
+        for problem, count in getattr(dataset, "report", {}).items():
+            print(f"{name} data: {problem}: {count}")
+        boxes = np.zeros(model.num_classes, "int64")
+        for batch in dataset:
+            classes = np.asarray(batch["bounding_boxes"]["classes"])
+            boxes += np.bincount(classes[classes >= 0], minlength=model.num_classes)
+        counts = ", ".join(f"{n} {c}" for n, c in zip(model.class_names, boxes))
+        print(f"{name} data: every image was read; boxes as the detector sees them: {counts}")
+    print(f"The detector has {model.count_params():,} parameters. Nothing was written.")
+
+
+def _train_callbacks(output, val_ds, first_epoch, arguments):
     import keras
 
     from keras_gflv2.evaluation import COCOMetrics
+    from keras_gflv2.training import Curves, Progress
 
     log = output / "log.csv"
     best_ap = _trim_log(log, first_epoch)
-    callbacks = []
+    callbacks = [Progress(arguments.batch_size, verbose=arguments.verbose)]
     if val_ds is not None:
-        best = keras.callbacks.ModelCheckpoint(
-            output / "best.keras",
-            monitor="val_AP",
-            mode="max",
-            save_best_only=True,
-            initial_value_threshold=best_ap,
-        )
-        callbacks += [COCOMetrics(val_ds), best]
-    callbacks.append(keras.callbacks.CSVLogger(log, append=first_epoch > 0))
-    # Last: an epoch counts as finished when all of the above is on disk.
-    callbacks.append(
-        keras.callbacks.BackupAndRestore(
-            output / "backup", double_checkpoint=True, delete_checkpoint=False
-        )
-    )
+        best = {"best_model": output / "best.keras", "best_so_far": best_ap}
+        callbacks.append(COCOMetrics(val_ds, **best))
+    callbacks += [
+        keras.callbacks.CSVLogger(log, append=True),
+        Curves(log, output / "curves.png"),
+    ]
     return callbacks
 
 
@@ -288,28 +306,38 @@ def _trim_log(log, first_epoch):
         return None
     with log.open(newline="") as file:
         reader = csv.DictReader(file)
-        rows = [row for row in reader if int(row["epoch"]) < first_epoch]
-    with log.open("w", newline="") as file:
-        writer = csv.DictWriter(file, reader.fieldnames or [])
+        names = reader.fieldnames or []
+        # A row that was cut short has no number, or belongs to an epoch that is not finished.
+        rows = [r for r in reader if r["epoch"].isdigit() and int(r["epoch"]) < first_epoch]
+    trimmed = log.with_name("." + log.name)
+    with trimmed.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names)
         if first_epoch:
             writer.writeheader()
             writer.writerows(rows)
+    os.replace(trimmed, log)
     values = [float(row["val_AP"]) for row in rows if row.get("val_AP") not in (None, "", "NA")]
     return max(values, default=None)
 
 
-def _write_models(model, output):
+def _write_models(model, output, val_ds):
     """Saves the last model, and as a preset the best one; prints what is where."""
+    from keras_gflv2.visualization import draw_validation
+
     model.save(output / "model.keras")
     best = output / "best.keras"
     if best.is_file():
         model.load_weights(best)
     model.save_to_preset(output / "preset")
+    if val_ds is not None:
+        draw_validation(model, val_ds).save(output / "detections.png")
     kind = "best epoch's" if best.is_file() else "last epoch's"
-    written = "model.keras (last epoch), " + ("best.keras, " if best.is_file() else "")
+    written = "model.keras (last epoch), "
+    if best.is_file():
+        written += "best.keras, detections.png, "
     print(
-        f"Wrote {written}preset/ (the {kind} weights), log.csv, arguments.json and backup/ to "
-        f"{output}"
+        f"Wrote {written}preset/ (the {kind} weights), log.csv, curves.png, arguments.json and the "
+        f"state of the training to {output}"
     )
 
 
@@ -339,7 +367,10 @@ def _run_record(arguments, model):
 
     import keras_gflv2
 
-    transient = ("run", "command", "resume", "output", "traceback", "verbose", "when_interrupted")
+    transient = (
+        *("run", "command", "resume", "output", "traceback", "verbose", "when_interrupted"),
+        "dry_run",
+    )
     return {
         "arguments": {k: v for k, v in vars(arguments).items() if k not in transient},
         "class_names": model.class_names,
@@ -349,11 +380,6 @@ def _run_record(arguments, model):
             "backend": keras.backend.backend(),
         },
     }
-
-
-def _finished_epochs(output):
-    metadata = output / "backup" / "training_metadata.json"
-    return json.loads(metadata.read_text())["epoch"] if metadata.is_file() else 0
 
 
 def _count(dataset):

@@ -24,6 +24,7 @@ from keras_gflv2.models.inputs import check_box_format
 
 CACHE_LIMIT = 1_000_000_000  # bytes of decoded pixels
 BOXES_MULTIPLE = 8
+PREFETCH = 2  # batches
 
 
 def build_dataset(
@@ -63,8 +64,10 @@ def build_dataset(
     Returns:
         `tf.data.Dataset` of `{"images", "bounding_boxes": {"boxes", "classes", "ignored", "areas"},
         "image_sizes", "original_sizes", "image_ids"}` with the attributes `class_names`,
-        `bounding_box_format`, `category_ids`, `image_ids`, `file_names`, `num_images`, `report`,
-        and `set_epoch(epoch)` which makes the next pass that of the given epoch (to resume).
+        `bounding_box_format`, `category_ids`, `image_ids`, `file_names`, `num_images`, `report`;
+        to resume, `set_epoch(epoch, step=0)` makes the next pass that of the given epoch from a
+        step on, and `from_position(epoch, step)` returns the dataset of that one pass, with its
+        length; `images_of(epoch, step)` gives the indices of a batch's images.
     """
     check_options(batch_size, image_size, bounding_box_format, train, augmentation, cache)
     if not records:
@@ -89,19 +92,27 @@ def build_dataset(
     )
     dataset = dataset.batch(batch_size, drop_remainder=sampler.always_full)
     dataset = _fix_canvas(dataset, sampler.canvas_sizes)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(sampler.num_batches))
-    dataset = dataset.prefetch(2)
-    return attach_attributes(
-        dataset,
-        class_names=list(class_names),
-        bounding_box_format=bounding_box_format.lower(),
-        category_ids=None if category_ids is None else list(category_ids),
-        image_ids=[r.image_id for r in records] if image_ids is None else list(image_ids),
-        file_names=[record.name for record in records],
-        num_images=len(records),
-        report=report.as_dict(records),
-        set_epoch=lambda epoch: setattr(sampler, "next_epoch", int(epoch)),
-    )
+    attributes = {
+        "class_names": list(class_names),
+        "bounding_box_format": bounding_box_format.lower(),
+        "category_ids": None if category_ids is None else list(category_ids),
+        "image_ids": [r.image_id for r in records] if image_ids is None else list(image_ids),
+        "file_names": [record.name for record in records],
+        "num_images": len(records),
+        "report": report.as_dict(records),
+        "set_epoch": sampler.set_position,
+        "images_of": sampler.images_of,
+    }
+
+    def with_length(length):
+        counted = dataset.apply(tf.data.experimental.assert_cardinality(length))
+        return attach_attributes(counted.prefetch(PREFETCH), **attributes)
+
+    def from_position(epoch, step):
+        sampler.set_position(epoch, step)
+        return with_length(sampler.num_batches - step)
+
+    return attach_attributes(with_length(sampler.num_batches), from_position=from_position)
 
 
 def graph_function(function):

@@ -4,6 +4,8 @@ The tf.data pipeline is a pure function of the plans made here: two runs with on
 batches whatever the number of threads.
 """
 
+import itertools
+
 import numpy as np
 
 from keras_gflv2.images import resize_shape
@@ -46,16 +48,30 @@ class BatchSampler:
         self.seed = choose_seed(seed)
         self.rotate90 = rotate90
         self.mosaic = mosaic
-        self.next_epoch = 0
+        self.next_epoch = self.next_step = 0
         self.groups = self._split_by_orientation()
         self._edges = {short: self._used_edges(short) for short in self.short_sides}
 
     def __call__(self):
-        """Yields the plans of the next epoch."""
-        epoch, self.next_epoch = self.next_epoch, self.next_epoch + 1
+        """Yields the plans of the next epoch, from `next_step` on."""
+        epoch, first = self.next_epoch, self.next_step
+        self.next_epoch, self.next_step = epoch + 1, 0
+        yield from itertools.islice(self._epoch(epoch), first, None)
+
+    def _epoch(self, epoch):
         random = np.random.default_rng([self.seed, epoch])
         for indices in self._batches(random):
             yield self._plan_batch(indices, random)
+
+    def set_position(self, epoch, step=0):
+        """Makes the next pass that of an epoch, from one of its steps on."""
+        self.next_epoch, self.next_step = int(epoch), int(step)
+
+    def images_of(self, epoch, step):
+        """Indices of the images that batch `step` of an epoch is made of."""
+        plan = next(itertools.islice(self._epoch(epoch), step, None))
+        used = np.where(plan["mosaic"][:, None], plan["indices"], plan["indices"][:, :1])
+        return sorted({int(index) for index in used.ravel()})
 
     @property
     def num_batches(self):

@@ -1,8 +1,12 @@
-"""COCO metrics in the logs of `fit`."""
+"""COCO metrics in the logs of `fit`, and the best model by them."""
+
+import os
+from pathlib import Path
 
 import keras
 
 from keras_gflv2.evaluation.coco import METRIC_NAMES, evaluate_coco
+from keras_gflv2.training.averaging import averaged_weights
 
 
 class COCOMetrics(keras.callbacks.Callback):
@@ -16,11 +20,16 @@ class COCOMetrics(keras.callbacks.Callback):
     the columns of a CSV file exist from the first epoch and no checkpoint is chosen by them. The
     last epoch is always measured.
 
+    Where the optimizer averages weights (`use_ema`), the averages are measured, and saved to
+    `best_model`; Keras's ModelCheckpoint would save the others.
+
     Args:
         dataset: as in `evaluate_coco`.
         prefix: put before every name. Defaults to `"val_"`.
         frequency: measure every so many epochs. Defaults to 1.
         verbose: 0 for silence (default), 1 for a progress bar of its own.
+        best_model: `.keras` file that gets the model of the best AP, whole or not at all.
+        best_so_far: AP that a model must exceed to be saved there.
 
     Attributes:
         metrics: the whole dictionary of the last measurement, with "per_class"; None before.
@@ -38,7 +47,9 @@ class COCOMetrics(keras.callbacks.Callback):
         ```
     """
 
-    def __init__(self, dataset, prefix="val_", frequency=1, verbose=0):
+    def __init__(
+        self, dataset, prefix="val_", frequency=1, verbose=0, best_model=None, best_so_far=None
+    ):
         super().__init__()
         if not isinstance(frequency, int) or frequency < 1:
             raise ValueError(f"`frequency` must be a positive integer. Received: {frequency!r}")
@@ -46,6 +57,8 @@ class COCOMetrics(keras.callbacks.Callback):
         self.prefix = prefix
         self.frequency = frequency
         self.verbose = verbose
+        self.best_model = best_model and Path(best_model)
+        self.best_so_far = -1.0 if best_so_far is None else best_so_far
         self.metrics = None
 
     def on_epoch_end(self, epoch, logs=None):
@@ -55,7 +68,13 @@ class COCOMetrics(keras.callbacks.Callback):
             return
         # On JAX `fit` has put its state back into the variables before this call, and
         # `predict_on_batch` leaves them valid (it donates and reassigns them).
-        self.metrics = evaluate_coco(self.model, self.dataset, verbose=self.verbose)
+        with averaged_weights(self.model):
+            self.metrics = evaluate_coco(self.model, self.dataset, verbose=self.verbose)
+            if self.best_model and self.metrics["AP"] > self.best_so_far:
+                self.best_so_far = self.metrics["AP"]
+                temporary = self.best_model.with_name("." + self.best_model.name)
+                self.model.save(temporary)
+                os.replace(temporary, self.best_model)
         logs.update({self.prefix + name: self.metrics[name] for name in METRIC_NAMES})
 
     def _is_measured(self, epoch):

@@ -1,6 +1,7 @@
 """GFLV2: images in, raw predictions or detections out; the losses that train it."""
 
 import copy
+import warnings
 
 import keras
 import numpy as np
@@ -154,6 +155,7 @@ class GFLV2(keras.Model):
         box_loss=None,
         distribution_loss=None,
         *,
+        recipe=None,
         loss_weights=None,
         jit_compile="auto",
         **kwargs,
@@ -161,13 +163,15 @@ class GFLV2(keras.Model):
         """Configures training; without arguments as in the paper.
 
         Args:
-            optimizer: any Keras optimizer. Default: SGD, learning rate 0.01 (for 16 images a
-                batch) after a warm-up of 500 steps, momentum 0.9, L2 1e-4.
+            optimizer: any Keras optimizer. Default: that of the recipe.
             classification_loss: a loss of targets and joint scores (B, A, C). Default
                 `QualityFocalLoss()`.
             box_loss: a loss of boxes (B, A, 4), xyxy in strides. Default `GIoULoss()`.
             distribution_loss: a loss of distances (B, A, 4) in bins and logits
                 (B, A, 4, reg_max + 1). Default `DistributionFocalLoss()`.
+            recipe: "1x" (default), "2x", "finetune", "scratch" or a `keras_gflv2.recipes.Recipe`,
+                for the optimizer. Its learning rate is fitted to the images a step, and its
+                schedule to the epochs, when `fit` sees them.
             loss_weights: dictionary with any of "classification" (1), "box" (2) and
                 "distribution" (0.25).
             jit_compile: "auto" compiles with XLA on JAX only: on TensorFlow it would compile
@@ -175,7 +179,8 @@ class GFLV2(keras.Model):
             **kwargs: as in `keras.Model.compile`, e.g. `run_eagerly`, `steps_per_execution`.
 
         Raises:
-            ValueError: `loss` or `metrics` were given, or an unknown loss weight.
+            ValueError: `loss` or `metrics` were given, both an optimizer and a recipe, or an
+                unknown loss weight.
         """
         for name, instead in (
             ("loss", "classification_loss, box_loss or distribution_loss"),
@@ -186,8 +191,15 @@ class GFLV2(keras.Model):
         unknown = set(loss_weights or {}) - set(LOSS_WEIGHTS)
         if unknown:
             raise ValueError(f"`loss_weights` has {sorted(unknown)}; known: {list(LOSS_WEIGHTS)}.")
+        if optimizer is not None and recipe is not None:
+            raise ValueError("`recipe` chooses the optimizer; pass one of the two.")
+        self._recipe = None
+        if optimizer is None:
+            self._recipe = recipes.get(recipe or "1x")
+            # The paper's, until `fit` sees the data.
+            plan = self._recipe.plan(recipes.PAPER_NUM_IMAGES, recipes.PAPER_BATCH_SIZE)
+            optimizer = plan.optimizer(self)
         self._compile_arguments = {
-            "optimizer": optimizer,
             "classification_loss": classification_loss,
             "box_loss": box_loss,
             "distribution_loss": distribution_loss,
@@ -203,30 +215,61 @@ class GFLV2(keras.Model):
             "distribution": keras.losses.get(distribution_loss) or DistributionFocalLoss(),
         }
         self._term_weights = {**LOSS_WEIGHTS, **(loss_weights or {})}
-        if optimizer is None:
-            optimizer = recipes.paper_optimizer()
-        self._compile_arguments["optimizer"] = optimizer
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
-        self._compile_arguments["optimizer"] = self.optimizer
 
     def get_compile_config(self):
         if not self.compiled:
             return None
-        return keras.saving.serialize_keras_object(self._compile_arguments)
+        optimizer = {"optimizer": self.optimizer}
+        if self._recipe and recipes.RECIPES.get(self._recipe.name) == self._recipe:
+            optimizer = {"recipe": self._recipe.name}
+        return keras.saving.serialize_keras_object({**self._compile_arguments, **optimizer})
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
         if hasattr(self, "optimizer") and self.built:
             self.optimizer.build(self.trainable_variables)
 
-    def fit(self, x=None, y=None, *args, **kwargs):
+    def fit(
+        self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs
+    ):
         """`keras.Model.fit` on dictionaries or pairs; see `compute_loss` for their contents.
+
+        A recipe's schedule is fitted to the images a step, the steps and the epochs here.
 
         Raises:
             ValueError: the first batch (or the arrays) has boxes or classes that cannot be meant.
         """
-        model_inputs.check_first_batch(x, y, self.num_classes, self.bounding_box_format)
-        return super().fit(x, y, *args, **kwargs)
+        arguments = {"batch_size": batch_size, "epochs": epochs, **kwargs}
+        found = model_inputs.check_first_batch(x, y, self.num_classes, self.bounding_box_format)
+        if self._recipe:
+            self._follow_recipe(model_inputs.amount(x, y, found, arguments), arguments, verbose)
+        return super().fit(x, y, verbose=verbose, callbacks=callbacks, **arguments)
+
+    def _follow_recipe(self, amount, arguments, verbose):
+        """Sets the learning rate for (images a step, steps an epoch), either None if unknown."""
+        batch_size, steps = amount
+        epochs, first_epoch = arguments["epochs"], arguments.get("initial_epoch", 0)
+        if batch_size is None or steps is None or epochs < 1:
+            warnings.warn(
+                f"The recipe {self._recipe.name} cannot see how many images this data has a step "
+                f"and an epoch: its learning rate stays {self._recipe.learning_rate}, which is for "
+                f"{recipes.PAPER_BATCH_SIZE} images. Pass a dataset with a length, or compile with "
+                "an optimizer.",
+                stacklevel=3,
+            )
+            return
+        done = int(ops.convert_to_numpy(self.optimizer.iterations))
+        plan = self._recipe.plan(
+            batch_size * steps,
+            batch_size,
+            epochs=epochs,
+            first_step=max(done - first_epoch * steps, 0),
+        )
+        self.optimizer.learning_rate = plan.schedule()
+        self.train_function = None  # which has the old rate in its graph
+        if verbose:
+            print(f"GFLV2: {plan}")
 
     def make_train_function(self, force=False):
         # Variables made while TensorFlow traces a step have it trace the step a second time.

@@ -90,6 +90,9 @@ def _targets(bounding_boxes):
 def check_first_batch(data, y, num_classes, bounding_box_format):
     """Looks at the values that a graph could not complain about: all of an array, else one batch.
 
+    Returns:
+        The number of images looked at, None of a generator.
+
     Raises:
         ValueError: as `check_targets` does, or the data is empty.
     """
@@ -98,6 +101,27 @@ def check_first_batch(data, y, num_classes, bounding_box_format):
         return
     images, targets = unpack(batch, need_targets=True)
     check_targets(targets, num_classes, bounding_box_format, np.shape(images)[1:3])
+    return len(images)
+
+
+def amount(data, y, found, arguments):
+    """How much `fit` trains on: (images a step, steps an epoch), None for what it cannot know.
+
+    Args:
+        data, y: as in `fit`.
+        found: what `check_first_batch` returned.
+        arguments: those of `fit`: "batch_size", "steps_per_epoch", "validation_split".
+    """
+    steps = arguments.get("steps_per_epoch")
+    if y is not None or isinstance(data, dict):  # arrays: all images were found
+        batch_size = arguments["batch_size"] or 32
+        images = int(found * (1 - arguments.get("validation_split", 0.0)))
+        return batch_size, steps or -(-images // batch_size)
+    try:
+        steps = steps or len(data)
+    except TypeError:
+        pass
+    return found, steps
 
 
 def _peek(data, y):

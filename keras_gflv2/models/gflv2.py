@@ -17,7 +17,14 @@ from keras_gflv2.layers import FeaturePyramid, GFLHead, Integral, PadToMultiple
 from keras_gflv2.losses import DistributionFocalLoss, GIoULoss, QualityFocalLoss
 from keras_gflv2.models import inputs as model_inputs
 from keras_gflv2.models import presets
-from keras_gflv2.models.replicas import number_of_replicas, sum_over_replicas
+from keras_gflv2.models.replicas import (
+    loss_in_logs,
+    number_of_replicas,
+    replica_logs,
+    replica_scope,
+    sum_over_replicas,
+    torch_processes,
+)
 from keras_gflv2.postprocessing import PredictionDecoder
 
 LEVELS = ("P3", "P4", "P5", "P6", "P7")
@@ -145,6 +152,7 @@ class GFLV2(keras.Model):
         self.integral = Integral(name="integral")
         self.assigner = ATSSAssigner()
         self._trackers = {name: keras.metrics.Mean(name=f"{name}_loss") for name in LOSS_WEIGHTS}
+        self._data_parallel_step = None
 
     # === Training ===
 
@@ -274,17 +282,31 @@ class GFLV2(keras.Model):
     def make_train_function(self, force=False):
         # Variables made while TensorFlow traces a step have it trace the step a second time.
         if not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
+            with replica_scope(self):
+                self.optimizer.build(self.trainable_variables)
+        self._data_parallel_step = None
+        if torch_processes() > 1:
+            from keras_gflv2.models.torch_parallel import DataParallelStep
+
+            # Made anew by each `fit`: which weights train may have changed.
+            self._data_parallel_step = DataParallelStep(self)
         return super().make_train_function(force)
+
+    def _maybe_symbolic_build(self, *args, **kwargs):
+        # Keras would build the model from the mean of a batch over all replicas, which dictionaries
+        # do not have under MultiWorkerMirroredStrategy. This one is built when it is made.
+        pass
 
     def train_step(self, *args):
         # JAX passes its state before the data.
         images, targets = model_inputs.unpack(args[-1], need_targets=True)
-        return super().train_step(*args[:-1], (images, targets))
+        if self._data_parallel_step:
+            return self._data_parallel_step(images, targets)
+        return replica_logs(super().train_step(*args[:-1], (images, targets)))
 
     def test_step(self, *args):
         images, targets = model_inputs.unpack(args[-1], need_targets=True)
-        return super().test_step(*args[:-1], (images, targets))
+        return replica_logs(super().test_step(*args[:-1], (images, targets)))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Weighted sum of the three losses, normalised over all replicas.
@@ -296,7 +318,7 @@ class GFLV2(keras.Model):
                 height and width of each image inside the batch.
             y_pred: what calling the model returns.
         """
-        del sample_weight, training
+        del sample_weight
         height, width = ops.shape(x)[1:3]
         shapes = self._level_shapes(height, width)
         boxes = self.convert_boxes(y["boxes"], "xyxy", height, width)
@@ -306,10 +328,12 @@ class GFLV2(keras.Model):
         losses = self._loss_terms(boxes, y["classes"], assigned, counted, shapes, y_pred)
         replicas = number_of_replicas()
         for name, value in losses.items():
-            # Every replica holds its part of the sum; logs are means over the replicas.
-            self._trackers[name].update_state(value * replicas)
+            # Every replica holds its part of the sum.
+            self._trackers[name].update_state(loss_in_logs(value))
         total = sum(losses.values())
-        return total + sum(self.losses) / replicas if self.losses else total
+        if self.losses:
+            total = total + sum(self.losses) / replicas
+        return total if training or torch_processes() == 1 else loss_in_logs(total)
 
     def _loss_terms(self, boxes, classes, assigned, counted, shapes, y_pred):
         """The three weighted losses of one batch; `boxes` xyxy in pixels."""
@@ -400,33 +424,54 @@ class GFLV2(keras.Model):
     def _decode(self, predictions, images, image_sizes, **thresholds):
         """Detections with "uncertainties" (B, D, 4): standard deviation of each side, in pixels."""
         height, width = ops.shape(images)[1:3]
-        shapes = self._level_shapes(height, width)
-        points, strides = box_ops.locations(shapes, STRIDES)
-        distributions = predictions["box_distributions"]
-        boxes = box_ops.boxes_from_distances(points, self.integral(distributions) * strides)
         if image_sizes is None:
             image_sizes = ops.stack([height, width])[None]
-        sizes = ops.cast(image_sizes, "float32")[:, None]  # (B, 1, 2)
-        boxes = box_ops.clip(boxes, sizes[..., :1], sizes[..., 1:])
-
+        boxes, lengths = self.locate(predictions, height, width)
         detections = dict(
             self.prediction_decoder(
                 predictions["scores"],
-                boxes,
-                locations_per_level=[rows * columns for rows, columns in shapes],
+                self.clip_boxes(boxes, image_sizes),
+                locations_per_level=lengths,
                 **thresholds,
             )
         )
-        present = detections["classes"][..., None] >= 0
         locations = detections.pop("locations", None)
         if locations is not None:
-            index = ops.maximum(locations, 0)
-            chosen = ops.take_along_axis(distributions, index[..., None, None], axis=1)
-            spread = self._standard_deviation(chosen) * ops.take(strides, index, axis=0)
-            detections["uncertainties"] = ops.where(present, spread, -1.0)
+            shapes = self._level_shapes(height, width)
+            spread = self._uncertainties(predictions["box_distributions"], locations, shapes)
+            detections["uncertainties"] = ops.where(locations[..., None] >= 0, spread, -1.0)
+        return self.finish_detections(detections, height, width)
+
+    def locate(self, predictions, height, width):
+        """Boxes (B, A, 4) of all locations, xyxy in pixels, and how many each level has.
+
+        Args:
+            predictions: what calling the model returns.
+            height, width: size of the images that they are of.
+        """
+        shapes = self._level_shapes(height, width)
+        points, strides = box_ops.locations(shapes, STRIDES)
+        distances = self.integral(predictions["box_distributions"]) * strides
+        boxes = box_ops.boxes_from_distances(points, distances)
+        return boxes, [rows * columns for rows, columns in shapes]
+
+    def clip_boxes(self, boxes, image_sizes):
+        """Boxes (B, A, 4), xyxy, cut at the edges of each image: `image_sizes` (B, 2) in pixels."""
+        sizes = ops.cast(image_sizes, "float32")[:, None]  # (B, 1, 2)
+        return box_ops.clip(boxes, sizes[..., :1], sizes[..., 1:])
+
+    def finish_detections(self, detections, height, width):
+        """The decoder's detections with their boxes in `bounding_box_format`, -1 after the last."""
+        present = detections["classes"][..., None] >= 0
         converted = _convert(detections["boxes"], "xyxy", self.bounding_box_format, height, width)
-        detections["boxes"] = ops.where(present, converted, -1.0)
-        return detections
+        return {**detections, "boxes": ops.where(present, converted, -1.0)}
+
+    def _uncertainties(self, distributions, locations, shapes):
+        """Standard deviation (B, D, 4) in pixels of the sides predicted at `locations` (B, D)."""
+        _, strides = box_ops.locations(shapes, STRIDES)
+        index = ops.maximum(locations, 0)
+        chosen = ops.take_along_axis(distributions, index[..., None, None], axis=1)
+        return self._standard_deviation(chosen) * ops.take(strides, index, axis=0)
 
     def _standard_deviation(self, distributions):
         """Standard deviation (...) in bins of distributions (..., n + 1) given as logits."""
@@ -435,7 +480,7 @@ class GFLV2(keras.Model):
         offset = bins - self.integral(distributions)[..., None]
         return ops.sqrt(ops.sum(probabilities * ops.square(offset), axis=-1))
 
-    def detect(self, images, score_threshold=0.3, image_size=None, batch_size=8):
+    def detect(self, images, score_threshold=0.3, image_size=None, batch_size=8, *, predict=None):
         """Detections in images of any sizes, in each image's own pixels.
 
         Args:
@@ -443,6 +488,8 @@ class GFLV2(keras.Model):
             score_threshold: detections below are left out.
             image_size: (short side, longest long side) to resize to. Default: `self.image_size`.
             batch_size: images of like size are run together, at most so many.
+            predict: function that finds the detections of a batch. Default: this model's; the
+                `predict_on_batch` of a `TestTimeAugmentation`, for example.
 
         Returns:
             List of a dictionary an image: "boxes" (n, 4) float32 xyxy in pixels of that image,
@@ -452,6 +499,7 @@ class GFLV2(keras.Model):
         if not isinstance(images, (list, tuple)):
             images = [images]
         image_size = image_size or self.image_size
+        predict = predict or super().predict_on_batch
         originals = [read_image(image) for image in images]
         shapes = [resize_shape(image.shape[:2], image_size) for image in originals]
         canvases = [
@@ -466,7 +514,7 @@ class GFLV2(keras.Model):
                 batch = self._canvas_batch(
                     [originals[i] for i in chunk], [shapes[i] for i in chunk], canvas
                 )
-                found = super().predict_on_batch(batch)
+                found = predict(batch)
                 for row, i in enumerate(chunk):
                     one = {k: np.array(v[row]) for k, v in found.items()}
                     results[i] = self._to_original(

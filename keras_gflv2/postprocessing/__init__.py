@@ -2,5 +2,6 @@
 
 from keras_gflv2.postprocessing.decoder import PredictionDecoder
 from keras_gflv2.postprocessing.nms import non_max_suppression
+from keras_gflv2.postprocessing.test_time_augmentation import TestTimeAugmentation
 
-__all__ = ["PredictionDecoder", "non_max_suppression"]
+__all__ = ["PredictionDecoder", "TestTimeAugmentation", "non_max_suppression"]

@@ -20,7 +20,8 @@ def averaged_weights(model):
     pairs = list(zip(optimizer._trainable_variables, optimizer._model_variables_moving_average))
     trained = [keras.ops.convert_to_numpy(variable).copy() for variable, _ in pairs]
     for variable, average in pairs:
-        variable.assign(average)
+        # A copy: on JAX the two would share memory, which `predict` gives away.
+        variable.assign(keras.ops.convert_to_numpy(average).copy())
     try:
         yield
     finally:

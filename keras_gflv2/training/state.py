@@ -41,6 +41,8 @@ def fit(model, dataset, directory, epochs, *, seconds=300.0, callbacks=(), **kwa
     if epoch < epochs:
         model.fit(dataset, initial_epoch=epoch, epochs=epochs, **kwargs)
     else:  # killed after its last epoch, of which `fit` had the averages to put in
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
         model.load_weights(state.file)
         model.optimizer.finalize_variable_values(model.trainable_variables)
 

@@ -1,6 +1,10 @@
-"""Run by test_devices.py in a process of its own: `train DEVICES` or `predict FOLDER`."""
+"""Run by test_devices.py in processes of its own.
+
+`train DEVICES` in one process, `work RANK PORT` in two that train together, `predict FOLDER`.
+"""
 
 import json
+import os
 import sys
 
 import keras
@@ -32,13 +36,51 @@ def train(devices):
         )
         with strategy.scope():
             return losses()
+    if devices == 1:
+        return losses()
     keras.distribution.set_distribution(
         keras.distribution.DataParallel(devices=keras.distribution.list_devices()[:devices])
     )
     return losses()
 
 
-def losses():
+def work(rank, port):
+    """One of two processes on this machine that train together."""
+    backend, addresses = keras.backend.backend(), [f"localhost:{port}", f"localhost:{port + 1}"]
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        task = {"type": "worker", "index": rank}
+        os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})
+        with tf.distribute.MultiWorkerMirroredStrategy().scope():
+            return losses(tensorflow_dataset)
+    mine = slice(2 * rank, 2 * rank + 2)
+    if backend == "torch":
+        import torch.distributed
+
+        address = f"tcp://{addresses[0]}"
+        torch.distributed.init_process_group("gloo", address, rank=rank, world_size=2)
+    else:
+        import jax
+
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        keras.distribution.initialize(",".join(addresses), 2, rank)
+        keras.distribution.set_distribution(
+            keras.distribution.DataParallel(auto_shard_dataset=False)
+        )
+    return losses(lambda batch: keras.tree.map_structure(lambda array: array[mine], batch))
+
+
+def tensorflow_dataset(batch):
+    """The whole batch as a dataset, of which TensorFlow gives each worker its part."""
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return tf.data.Dataset.from_tensor_slices(batch).batch(4).with_options(options)
+
+
+def losses(prepare=lambda batch: batch):
     # Running statistics: live ones are of each replica's own images.
     import keras_gflv2
 
@@ -54,9 +96,12 @@ def losses():
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
     history = {}
     for batch in batches():
-        logs = model.fit(batch, batch_size=4, verbose=0, shuffle=False).history
+        data = prepare(batch)
+        size = len(data["images"]) if isinstance(data, dict) else None
+        logs = model.fit(data, batch_size=size, verbose=0, shuffle=False).history
         for name, values in logs.items():
             history.setdefault(name, []).append(float(values[0]))
+    history["weights"] = [float(np.linalg.norm(weight)) for weight in model.get_weights()]
     return history
 
 
@@ -68,5 +113,8 @@ def predict(folder):
 
 
 if __name__ == "__main__":
-    mode, argument = sys.argv[1:]
-    print(json.dumps(train(int(argument)) if mode == "train" else predict(argument)))
+    mode, *arguments = sys.argv[1:]
+    if mode == "predict":
+        print(json.dumps(predict(*arguments)))
+    else:
+        print(json.dumps({"train": train, "work": work}[mode](*map(int, arguments))))

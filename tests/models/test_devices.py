@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,23 +15,56 @@ from common import random_batch, small_model
 SCRIPT = Path(__file__).parent / "device_script.py"
 
 
-def run(mode, *arguments, backend=None):
+def run(mode, *arguments, backend=None, devices=2):
     """One process with its own backend and logical devices; returns what it printed as JSON."""
+    return result_of(start(mode, *arguments, backend=backend, devices=devices))
+
+
+def start(mode, *arguments, backend=None, devices=2):
     environment = {
         **os.environ,
         "KERAS_BACKEND": backend or keras.backend.backend(),
         "PYTHONPATH": os.pathsep.join([str(SCRIPT.parents[1]), *sys.path]),
-        "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": os.environ["XLA_FLAGS"] + f" --xla_force_host_platform_device_count={devices}",
     }
-    result = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, str(SCRIPT), mode, *map(str, arguments)],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         env=environment,
-        timeout=600,
     )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return json.loads(result.stdout.splitlines()[-1])
+
+
+def result_of(process):
+    try:
+        output, errors = process.communicate(timeout=600)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors[-3000:]
+    return json.loads(next(line for line in output.splitlines() if line.startswith("{")))
+
+
+def two_free_ports():
+    """The first of two neighbouring ports that nobody listens on."""
+    while True:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("localhost", 0))
+            port = one.getsockname()[1]
+            try:
+                other.bind(("localhost", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
+def test_two_processes_follow_the_losses_of_one():
+    """Each has half of every batch, one of them at times no box; as on two machines."""
+    one, port = run("train", 1), two_free_ports()
+    workers = [start("work", rank, port, devices=1) for rank in (0, 1)]
+    for two in map(result_of, workers):
+        for name in one:
+            np.testing.assert_allclose(two[name], one[name], rtol=1e-5, atol=1e-7, err_msg=name)
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras has no distribution on torch")

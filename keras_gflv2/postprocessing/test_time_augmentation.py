@@ -1,0 +1,133 @@
+"""A detector that looks at every image several times: at other sizes, and in the mirror."""
+
+import keras
+from keras import ops
+
+from keras_gflv2 import boxes as box_ops
+
+VOTING_IOU = 0.65
+
+
+class TestTimeAugmentation(keras.Model):
+    """Detections from several views of each image, merged before non-maximum suppression.
+
+    It takes the place of the detector in `predict`, `predict_on_batch`, `detect`, `evaluate_coco`
+    and `COCOMetrics` (GFLV2, Table 7, "multi-scale test"). It takes as many times as long as there
+    are views, weighted by their areas.
+
+    Args:
+        model: a `GFLV2`.
+        scales: sizes of the views relative to the batch's. Views larger than 1 are enlarged from
+            the batch: where images have more pixels to show, load the data at the largest size and
+            use scales below 1.
+        flips: whether to look at the mirror image of each view too.
+        box_voting: whether a detection's box becomes the mean of all candidates of its class that
+            overlap it by more than 0.65, weighted by their scores (Gidaris and Komodakis, 2015).
+
+    Raises:
+        ValueError: there is no scale, or one that is not positive.
+
+    >>> tta = TestTimeAugmentation(model, scales=(0.75, 1.0, 1.25))
+    >>> keras_gflv2.evaluation.evaluate_coco(tta, val_ds)["AP"]
+    """
+
+    __test__ = False  # pytest takes classes of this name for tests
+
+    def __init__(
+        self,
+        model,
+        scales=(0.75, 1.0, 1.25),
+        flips: bool = True,
+        box_voting: bool = False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if not scales or min(scales) <= 0:
+            raise ValueError(f"`scales` must be positive numbers, at least one; got {scales!r}.")
+        self.model = model
+        self.scales = tuple(float(scale) for scale in scales)
+        self.flips = flips
+        self.box_voting = box_voting
+        self.built = True  # The model has all weights.
+
+        # What a dataset is compared with.
+        self.num_classes = model.num_classes
+        self.class_names = model.class_names
+        self.bounding_box_format = model.bounding_box_format
+
+    def call(self, inputs):
+        """Detections, as `GFLV2.predict` returns them.
+
+        Args:
+            inputs: images (B, H, W, 3), or a dictionary of "images" and, optionally, "image_sizes".
+        """
+        batch = inputs if isinstance(inputs, dict) else {"images": inputs}
+        images, image_sizes = ops.cast(batch["images"], "float32"), batch.get("image_sizes")
+        views = [(scale, flip) for scale in self.scales for flip in (False, True)[: 1 + self.flips]]
+        found = [self._view(images, image_sizes, *view) for view in views]
+        scores = ops.concatenate([scores for scores, _, _ in found], axis=1)
+        boxes = ops.concatenate([boxes for _, boxes, _ in found], axis=1)
+        lengths = [length for _, _, lengths in found for length in lengths]
+        decoder = self.model.prediction_decoder
+        detections = dict(decoder(scores, boxes, locations_per_level=lengths))
+        detections.pop("locations", None)
+        if self.box_voting:
+            scores = ops.where(scores > decoder.score_threshold, scores, 0.0)
+            detections["boxes"] = vote(detections, scores, boxes)
+        return self.model.finish_detections(detections, *ops.shape(images)[1:3])
+
+    def _view(self, images, image_sizes, scale, flip):
+        """Scores (B, A, C), boxes (B, A, 4) in pixels of the batch, and locations of each level."""
+        height, width = ops.shape(images)[1:3]
+        if image_sizes is None:
+            image_sizes = ops.stack([height, width])[None]
+        seen = [_scaled(side, scale) for side in (height, width)]
+        if scale != 1.0:
+            images = ops.image.resize(images, seen, interpolation="bilinear")
+        if flip:
+            images = ops.flip(images, axis=2)
+        predictions = self.model(images, training=False)
+        boxes, lengths = self.model.locate(predictions, *seen)
+        x1, y1, x2, y2 = (boxes[..., i] for i in range(4))
+        sizes = ops.cast(ops.stack([height, width, *seen]), "float32")
+        if flip:
+            x1, x2 = sizes[3] - x2, sizes[3] - x1
+        along_y, along_x = sizes[0] / sizes[2], sizes[1] / sizes[3]
+        boxes = ops.stack([x1 * along_x, y1 * along_y, x2 * along_x, y2 * along_y], axis=-1)
+        return predictions["scores"], self.model.clip_boxes(boxes, image_sizes), lengths
+
+    def detect(self, images, score_threshold=0.3, image_size=None, batch_size=8):
+        """As `GFLV2.detect`; without "uncertainties"."""
+        return self.model.detect(
+            images, score_threshold, image_size, batch_size, predict=self.predict_on_batch
+        )
+
+
+def vote(detections, scores, boxes, iou_threshold=VOTING_IOU):
+    """The mean of the candidates around each detection.
+
+    Args:
+        detections: "boxes" (B, D, 4) xyxy and "classes" (B, D), -1 after the last.
+        scores: (B, A, C), 0 where a location is no candidate for a class.
+        boxes: (B, A, 4) xyxy.
+        iou_threshold: candidates must overlap a detection by more.
+
+    Returns:
+        Boxes (B, D, 4).
+    """
+    kept = detections["boxes"]
+    classes = ops.maximum(detections["classes"], 0)
+    by_class = ops.take_along_axis(ops.transpose(scores, (0, 2, 1)), classes[..., None], axis=1)
+    overlap = box_ops.iou(kept[:, :, None], boxes[:, None])  # (B, D, A)
+    weights = ops.where(overlap > iou_threshold, by_class, 0.0)
+    total, weight = ops.matmul(weights, boxes), ops.sum(weights, axis=-1, keepdims=True)
+    return ops.where(weight > 0, total / ops.maximum(weight, 1e-9), kept)
+
+
+def _scaled(side, scale):
+    """A side of the view in pixels; an int of an int, a tensor of a tensor."""
+    if scale == 1.0:
+        return side
+    if isinstance(side, int):
+        return max(round(side * scale), 1)
+    return ops.maximum(ops.cast(ops.round(ops.cast(side, "float32") * scale), "int32"), 1)

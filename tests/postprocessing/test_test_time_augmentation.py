@@ -1,0 +1,85 @@
+"""Several views of one image give one set of detections, in the pixels of that image."""
+
+import keras
+import numpy as np
+import pytest
+from common import random_batch, small_model, to_numpy
+
+from keras_gflv2.postprocessing import TestTimeAugmentation
+from keras_gflv2.postprocessing.test_time_augmentation import vote
+
+
+@pytest.fixture(scope="module")
+def trained():
+    model = small_model()
+    model.compile(keras.optimizers.Adam(3e-3))
+    batch = random_batch(size=(96, 128))
+    model.fit(batch, epochs=15, verbose=0)
+    return model, batch
+
+
+def test_one_view_is_the_model_itself(trained):
+    model, batch = trained
+    inputs = {"images": batch["images"], "image_sizes": np.array([[90, 100], [96, 128]], "int32")}
+    expected = model.predict_on_batch(inputs)
+    found = TestTimeAugmentation(model, scales=(1.0,), flips=False).predict_on_batch(inputs)
+    assert expected["num_detections"].min() > 0
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-4, err_msg=name)
+
+
+def test_the_mirror_view_of_mirrored_images_is_the_view_itself(trained):
+    """Flips on: an image and its mirror image have mirrored detections."""
+    model, batch = trained
+    tta = TestTimeAugmentation(model, scales=(1.0,), flips=True)
+    found = tta.predict(batch["images"], verbose=0)
+    mirrored = tta.predict(batch["images"][:, :, ::-1].copy(), verbose=0)
+    assert found["num_detections"].min() > 0
+    np.testing.assert_allclose(mirrored["confidence"], found["confidence"], atol=1e-4)
+    present = found["classes"] >= 0
+    x1 = 128 - mirrored["boxes"][..., 2]
+    np.testing.assert_allclose(x1[present], found["boxes"][..., 0][present], atol=1e-2)
+
+
+@pytest.mark.parametrize("box_voting", [False, True])
+@pytest.mark.parametrize("scale", [0.5, 1.5, 2.0])
+def test_boxes_of_a_scaled_view_are_in_pixels_of_the_batch(trained, scale, box_voting):
+    """What is found in the scaled view alone, is what the model finds in a scaled image."""
+    model, batch = trained
+    tta = TestTimeAugmentation(model, scales=(scale,), flips=False, box_voting=box_voting)
+    found = tta.predict(batch["images"], verbose=0)
+    size = (round(96 * scale), round(128 * scale))
+    scaled = keras.ops.image.resize(batch["images"], size)
+    expected = model.predict(to_numpy(scaled), verbose=0)
+    assert expected["num_detections"].min() > 0
+    np.testing.assert_allclose(found["confidence"], expected["confidence"], atol=1e-4)
+    if box_voting:
+        assert np.abs(found["boxes"] - expected["boxes"] / scale).max() > 0.01
+    else:
+        present = expected["classes"] >= 0
+        np.testing.assert_allclose(
+            found["boxes"][present], expected["boxes"][present] / scale, atol=1e-2
+        )
+
+
+def test_vote_is_the_mean_of_overlapping_candidates_of_the_class():
+    boxes = np.float32([[[0, 0, 10, 10], [1, 0, 11, 10], [0, 1, 10, 11], [50, 50, 60, 60]]])
+    scores = np.float32([[[0.6, 0], [0.2, 0], [0, 0.9], [0.5, 0]]])
+    detections = {"boxes": boxes[:, [0, 3]], "classes": np.int32([[0, 0]])}
+    inputs = keras.tree.map_structure(keras.ops.convert_to_tensor, (detections, scores, boxes))
+    found = to_numpy(vote(*inputs))
+    np.testing.assert_allclose(found[0, 0], [0.25, 0, 10.25, 10], atol=1e-5)
+    np.testing.assert_allclose(found[0, 1], boxes[0, 3], atol=1e-4)
+
+
+def test_it_stands_in_for_the_model(trained):
+    model, batch = trained
+    tta = TestTimeAugmentation(model, scales=(1.0, 1.25))
+    assert (tta.num_classes, tta.bounding_box_format) == (3, "xyxy")
+    (found,) = tta.detect([batch["images"][0].astype("uint8")], 0.05, image_size=(96, 128))
+    assert len(found["boxes"]) > 0 and found["boxes"].max() <= 128
+    from keras_gflv2.evaluation import evaluate_coco
+
+    assert evaluate_coco(tta, [batch], verbose=0)["AP"] >= 0
+    with pytest.raises(ValueError, match="scales"):
+        TestTimeAugmentation(model, scales=(0,))

@@ -148,7 +148,8 @@ class Recipe:
         decays: parts of the training after which the rate falls to a tenth; empty for a cosine.
         short_sides: range from which the short side of a batch is drawn, in parts of the image
             size's; the paper's 480..960 is 0.6..1.2 of 800.
-        ema: momentum of the average of the weights that replaces them in the end; 0 for none.
+        ema: momentum of the average of the weights that replaces them in the end; 0 for none. In
+            a short training less: it averages over a twentieth of the steps at most.
     """
 
     name: str
@@ -251,7 +252,11 @@ class Plan:
             model: whose variables it will train.
             **kwargs: replace arguments of the optimizer, e.g. `global_clipnorm`.
         """
-        ema = {"use_ema": True, "ema_momentum": self.recipe.ema} if self.recipe.ema else {}
+        ema = {}
+        if self.recipe.ema:
+            # 0.998 over 1248 steps cost 2.6 AP on BCCD: the weights of the start weigh too much.
+            momentum = min(self.recipe.ema, max(1.0 - 20.0 / self.steps, 0.0))
+            ema = {"use_ema": True, "ema_momentum": momentum}
         if self.recipe.sgd:
             options = {"momentum": 0.9, "l2": 1e-4, **ema, **kwargs}
             return SGDWithL2(self.schedule(), **options)

@@ -56,6 +56,14 @@ def test_finetune_falls_along_a_cosine():
     assert rate(plan, 1000) == pytest.approx(1e-5, rel=1e-3)
 
 
+def test_a_short_training_averages_over_a_twentieth_of_its_steps():
+    model = small_model()
+    short, long = recipes.finetune(100, 1, epochs=4), recipes.finetune(100_000, 1)
+    assert short.optimizer(model).ema_momentum == pytest.approx(1 - 1 / 20)
+    assert long.optimizer(model).ema_momentum == pytest.approx(0.998)
+    assert not recipes.paper_1x(100, 1).optimizer(model).use_ema
+
+
 def test_sgd_equals_pytorchs():
     """Three steps on w of the rule v = m v + g + d w; w = w - lr v, written out."""
     variable = keras.Variable(np.float32([1.0, -2.0]))

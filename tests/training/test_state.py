@@ -66,7 +66,13 @@ def written_at(file):
         return None
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+# In CI on TensorFlow only, for its time.
+FEW = [] if keras.backend.backend() == "tensorflow" else [pytest.mark.slow]
+
+
+@pytest.mark.parametrize(
+    "kills", [pytest.param(2, marks=FEW), pytest.param(20, marks=pytest.mark.slow)]
+)
 def test_killed_at_random_moments(tmp_path, kills):
     expected = finish(tmp_path / "whole", *ALWAYS)
     moments = random.Random(0)

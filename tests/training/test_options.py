@@ -1,0 +1,115 @@
+"""What Keras users set in compile and fit works on a detector, alone and together."""
+
+import keras
+import numpy as np
+import pytest
+from common import random_batch, small_model, to_numpy
+
+BACKEND = keras.backend.backend()
+
+
+@pytest.fixture(autouse=True)
+def _restore_policy():
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+def losses(model, batch, steps, **kwargs):
+    return model.fit(batch, batch_size=2, epochs=steps, verbose=0, **kwargs).history["loss"]
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_trains_200_steps_without_nan(policy):
+    """Keras wraps the optimizer in a LossScaleOptimizer for float16."""
+    keras.config.set_dtype_policy(policy)
+    model = small_model()
+    model.compile(keras.optimizers.Adam(1e-3, global_clipnorm=10.0))
+    history = losses(model, random_batch(size=(64, 64)), 200)
+    assert np.isfinite(history).all()
+    assert history[-1] < 0.8 * history[0]
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == (
+        policy == "mixed_float16"
+    )
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    found = model.predict(random_batch(size=(64, 64))["images"], verbose=0)
+    assert found["boxes"].dtype == found["confidence"].dtype == np.float32
+
+
+def test_accumulated_gradients_are_one_update():
+    """Nothing changes in the first two of three steps; in the third the mean of all three acts."""
+    model = small_model()
+    model.compile(keras.optimizers.SGD(0.01, gradient_accumulation_steps=3))
+    batch, start = random_batch(size=(64, 64)), [w.copy() for w in model.get_weights()]
+    losses(model, batch, 2)
+    for before, after in zip(start, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(after, before)
+    losses(model, batch, 1)
+    single = small_model()
+    single.compile(keras.optimizers.SGD(0.01))
+    losses(single, batch, 1)
+    for one, other in zip(single.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options", [{"steps_per_execution": 2}, {"jit_compile": True}, {"jit_compile": False}]
+)
+def test_ways_to_run_a_step_give_the_same_losses(options):
+    if BACKEND == "torch" and options != {"jit_compile": False}:
+        pytest.skip("torch.compile takes minutes a graph; Keras has one step an execution there")
+    batch = random_batch(batch=4, size=(64, 64))
+    histories = []
+    for arguments in ({}, options):
+        model = small_model()
+        model.compile(keras.optimizers.SGD(0.01, momentum=0.9), **arguments)
+        histories.append(losses(model, batch, 3, shuffle=False))
+    np.testing.assert_allclose(histories[1], histories[0], rtol=1e-4)
+
+
+def test_class_weights_are_refused():
+    model = small_model()
+    model.compile("sgd")
+    batch = random_batch(size=(64, 64))
+    with pytest.raises(ValueError, match="class_weight"):
+        model.fit(batch["images"], batch["bounding_boxes"], class_weight={0: 2.0}, verbose=0)
+
+
+def test_only_chosen_layers_train():
+    model = small_model()
+    model.backbone.trainable = False
+    model.feature_pyramid.trainable = False
+    model.compile(keras.optimizers.Adam(1e-2))
+    frozen = [to_numpy(v.value).copy() for v in model.backbone.weights]
+    head = [to_numpy(v.value).copy() for v in model.head.weights]
+    losses(model, random_batch(size=(64, 64)), 2)
+    for before, variable in zip(frozen, model.backbone.weights, strict=True):
+        np.testing.assert_array_equal(to_numpy(variable.value), before)
+    changed = [
+        np.abs(to_numpy(v.value) - before).max() > 0
+        for before, v in zip(head, model.head.weights, strict=True)
+    ]
+    assert any(changed)
+
+
+def test_callbacks_work_together(tmp_path):
+    """The monitored metric comes from COCOMetrics, which stands before those who read it."""
+    from keras_gflv2.evaluation import COCOMetrics
+
+    model = small_model()
+    model.compile(keras.optimizers.Adam(1e-3, use_ema=True, ema_momentum=0.5))
+    batch = random_batch(size=(64, 64))
+    callbacks = [
+        COCOMetrics([batch]),
+        keras.callbacks.ModelCheckpoint(
+            tmp_path / "best.keras", monitor="val_AP", mode="max", save_best_only=True
+        ),
+        keras.callbacks.EarlyStopping(monitor="val_AP", mode="max", patience=1),
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+        keras.callbacks.BackupAndRestore(tmp_path / "backup"),
+    ]
+    history = model.fit(
+        batch, epochs=8, verbose=0, callbacks=callbacks, validation_data=batch
+    ).history
+    assert {"val_AP", "val_loss", "loss"} <= set(history)
+    assert (tmp_path / "best.keras").is_file()
+    assert model.evaluate(batch, verbose=0, return_dict=True)["loss"] > 0

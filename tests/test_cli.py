@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -240,6 +241,22 @@ def test_evaluate_prints_a_table_and_writes_results(run_directory, tmp_path, cap
     for entry in json.loads(output.read_text()):
         assert set(entry) == {"image_id", "category_id", "bbox", "score"}
         assert entry["category_id"] in (1, 2, 3)
+
+
+def test_several_views_in_evaluate_and_predict(run_directory, tmp_path, capsys):
+    command = ["evaluate", "--model", str(run_directory), "--data", "shapes:val:2"]
+    assert cli.main([*command, "--tta", "1,1.25", "--box-voting", "--verbose", "0"]) == 0
+    assert "AP75" in capsys.readouterr().out
+    picture = Path(__file__).parents[1] / "examples" / "bccd_detections.jpg"
+    command = ["predict", "--model", "nano_bccd", "--verbose", "0", str(picture)]
+    found = []
+    for views in ([], ["--tta", "1,1.25"], ["--tta", "1,1.25", "--box-voting"]):
+        output = tmp_path / str(len(views))
+        assert cli.main([*command, *views, "--output", str(output)]) == 0
+        found.append(json.loads((output / "detections.json").read_text()))
+    assert all(found) and found[0] != found[1] != found[2]
+    assert cli.main([*command, "--box-voting", "--output", str(tmp_path / "none")]) == 2
+    assert "--tta" in capsys.readouterr().err
 
 
 def test_table_of_metrics():

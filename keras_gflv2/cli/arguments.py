@@ -25,6 +25,21 @@ def add_image_size(parser):
     )
 
 
+def add_views(parser):
+    parser.add_argument(
+        "--tta",
+        type=scales,
+        metavar="SCALES",
+        help="test-time augmentation: look at each image at these sizes, and in the mirror; "
+        "e.g. 0.75,1,1.25",
+    )
+    parser.add_argument(
+        "--box-voting",
+        action="store_true",
+        help="with --tta: a box becomes the mean of the boxes around it",
+    )
+
+
 def add_verbose(parser):
     parser.add_argument(
         "--verbose",
@@ -44,6 +59,17 @@ def positive_int(text):
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
     return int(text)
+
+
+def scales(text):
+    """Type of an argument: positive numbers with commas between them."""
+    try:
+        values = tuple(float(value) for value in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or not min(values) > 0:
+        raise argparse.ArgumentTypeError(f"must be numbers above 0 such as 0.75,1, got {text!r}")
+    return values
 
 
 def write_json(path, content, indent=2):

@@ -6,10 +6,11 @@ from keras_gflv2.cli.arguments import (
     add_image_size,
     add_model,
     add_verbose,
+    add_views,
     positive_int,
     write_json,
 )
-from keras_gflv2.cli.sources import DATA_HELP, evaluation_data, load_model
+from keras_gflv2.cli.sources import DATA_HELP, evaluation_data, load_model, with_views
 
 NAME = "evaluate"
 HELP = "score a detector: COCO metrics"
@@ -20,6 +21,7 @@ def add_arguments(parser):
     parser.add_argument("--data", required=True, help=f"images to score on: {DATA_HELP}")
     parser.add_argument("--batch-size", type=positive_int, default=8, help="images a step")
     add_image_size(parser)
+    add_views(parser)
     parser.add_argument(
         "--output",
         metavar="FILE.json",
@@ -36,7 +38,8 @@ def run(arguments):
 
     model = load_model(arguments.model)
     dataset = evaluation_data(arguments.data, model, arguments)
-    images = detect_dataset(model, dataset, verbose=arguments.verbose)
+    detector = with_views(model, arguments)
+    images = detect_dataset(detector, dataset, verbose=arguments.verbose)
     metrics = coco.coco_metrics(images, class_names_of(model, dataset))
     print(format_metrics(metrics))
     if arguments.output:

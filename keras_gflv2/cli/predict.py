@@ -2,8 +2,8 @@
 
 import pathlib
 
-from keras_gflv2.cli.arguments import add_image_size, add_model, add_verbose, write_json
-from keras_gflv2.cli.sources import load_model
+from keras_gflv2.cli.arguments import add_image_size, add_model, add_verbose, add_views, write_json
+from keras_gflv2.cli.sources import load_model, with_views
 
 NAME = "predict"
 HELP = "find objects in pictures"
@@ -24,6 +24,7 @@ def add_arguments(parser):
         "--score-threshold", type=float, default=0.3, help="leave out detections below"
     )
     add_image_size(parser)
+    add_views(parser)
     add_verbose(parser)
 
 
@@ -57,9 +58,11 @@ def _detector(arguments):
 
         if arguments.image_size:
             raise ValueError("--image-size is fixed when a model is exported; leave it out.")
+        if arguments.tta or arguments.box_voting:
+            raise ValueError("--tta and --box-voting need the model itself: --model, not --server.")
         client = ServingClient(arguments.server)
         return lambda path: _served(client, path, arguments.score_threshold)
-    model = load_model(arguments.model)
+    model = with_views(load_model(arguments.model), arguments)
     size = tuple(arguments.image_size) if arguments.image_size else None
     return lambda path: model.detect([path], arguments.score_threshold, image_size=size)[0]
 

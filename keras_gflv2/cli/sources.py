@@ -92,6 +92,17 @@ def load_model(spec):
     return model
 
 
+def with_views(model, arguments):
+    """The detector, or several views of it where --tta asks for them."""
+    if not arguments.tta:
+        if arguments.box_voting:
+            raise ValueError("--box-voting needs --tta.")
+        return model
+    from keras_gflv2.postprocessing import TestTimeAugmentation
+
+    return TestTimeAugmentation(model, arguments.tta, box_voting=arguments.box_voting)
+
+
 def adapt_model(model, **changes):
     """A detector with other constructor arguments and the same weights.
 

@@ -141,3 +141,21 @@ def test_log_curves_and_best_model(tmp_path, train_ds):
     with Image.open(tmp_path / "curves.png") as picture:
         assert picture.size == (1500, 350)
         assert len(picture.convert("RGB").getcolors(10**6)) > 10  # not an empty canvas
+
+
+def test_detections_are_shown_in_tensorboard(tmp_path, train_ds):
+    import tensorflow as tf
+    from tensorflow.core.util import event_pb2
+
+    model = compiled()
+    callbacks = [training.DetectionImages(train_ds, tmp_path, frequency=2, count=2)]
+    model.fit(train_ds, epochs=3, verbose=0, callbacks=callbacks)
+    (file,) = (tmp_path / "detections").iterdir()
+    shown = {}
+    for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+        event = event_pb2.Event.FromString(record)
+        for value in event.summary.value:
+            # width, height and the PNG itself
+            shown[event.step] = tf.io.decode_png(value.tensor.string_val[2]).numpy()
+    assert list(shown) == [1]
+    assert len(np.unique(shown[1].reshape(-1, 3), axis=0)) > 10

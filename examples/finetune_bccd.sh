@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # What the finetune recipe, averaged weights, mosaic and test-time augmentation are worth on BCCD.
 #
-#     examples/finetune_bccd.sh BCCD runs/finetune
+#     examples/finetune_bccd.sh BCCD runs/finetune [SEED]
 #
 # A small detector is trained on generated pictures first, then on BCCD in four ways, each for as
 # long; runs that are finished are not repeated, one that was interrupted goes on.
 set -euo pipefail
-data=$1 output=$2
+data=$1 output=$2 seed=${3:-0}
 
 train() {  # NAME ARGUMENTS...
   local directory=$output/$1; shift
@@ -23,8 +23,9 @@ train shapes --data shapes:train:1000 --recipe scratch --epochs 12 --batch-size 
   --head-norm-groups 8
 
 bccd=(--model "$output/shapes/preset" --data "voc:$data:train" --validation-data "voc:$data:val"
-  --image-size 240 320 --batch-size 4 --epochs 24 --vertical-flip 0.5 --rotate90 0.5 --scale 0.7 1.4)
-train 1x "${bccd[@]}" --recipe 1x
-train finetune "${bccd[@]}" --recipe finetune
-train finetune_no_ema "${bccd[@]}" --recipe finetune --ema 0
-train finetune_mosaic "${bccd[@]}" --recipe finetune --mosaic 0.5
+  --image-size 240 320 --batch-size 4 --epochs 36 --vertical-flip 0.5 --rotate90 0.5 --scale 0.7 1.4
+  --seed "$seed")
+train "finetune_$seed" "${bccd[@]}" --recipe finetune
+train "finetune_mosaic_$seed" "${bccd[@]}" --recipe finetune --mosaic 0.5
+train "finetune_no_ema_$seed" "${bccd[@]}" --recipe finetune --ema 0
+train "1x_$seed" "${bccd[@]}" --recipe 1x

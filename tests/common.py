@@ -25,6 +25,11 @@ def nhwc(array):
     return np.transpose(array, (0, 2, 3, 1))
 
 
+def nchw(array):
+    """(B, H, W, C) -> (B, C, H, W)"""
+    return np.transpose(array, (0, 3, 1, 2))
+
+
 def to_numpy(structure):
     return keras.tree.map_structure(keras.ops.convert_to_numpy, structure)
 

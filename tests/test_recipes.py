@@ -1,5 +1,7 @@
 """Learning rates, decays and optimizers of the recipes, for any data."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -113,3 +115,12 @@ def test_a_compiled_recipe_survives_saving(recipe, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.get_compile_config()["recipe"] == recipe
     assert type(loaded.optimizer) is type(model.optimizer)
+
+
+def test_saved_optimizers_can_be_loaded_without_pytorch():
+    """Keras on torch names its own variants of them, also inside a loss scale's optimizer."""
+    model = small_model()
+    scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam())
+    for optimizer in ("adamw", scaled):
+        model.compile(optimizer)
+        assert "torch" not in json.dumps(model.get_compile_config())

@@ -3,6 +3,10 @@
 import keras
 
 from keras_gflv2.backbones import presets
+from keras_gflv2.layers.batch_normalization import (
+    BatchNormalization,
+    RunningBatchNormalization,
+)
 from keras_gflv2.layers.conv2d import Conv2D
 from keras_gflv2.layers.deformable_conv import DeformableConv2D
 
@@ -90,7 +94,8 @@ class ResNet(PyramidBackbone):
             c3 to c5 are 2, 3 and 4.
         deformable_version: 1, or 2 for modulated ones.
         frozen_stages: -1 trains everything, 0 freezes the stem, 1 also the first stage, ... 4.
-        batch_norm_statistics: "running" or "batch" (live in training).
+        batch_norm_statistics: "running", or "batch": live in training, of the whole batch where it
+            is spread over several devices.
         zero_init_residual: with "batch", each residual branch starts at zero, so that a deep
             network starts as a shallow one. Short trainings get further without.
         pixel_mean, pixel_std: three numbers each, in the units of the images.
@@ -322,9 +327,7 @@ class ResNetBuilder:
             name=conv_name,
             **options,
         )(x)
-        norm_class = (
-            keras.layers.BatchNormalization if self.live_statistics else RunningBatchNormalization
-        )
+        norm_class = BatchNormalization if self.live_statistics else RunningBatchNormalization
         starts_at_zero = last and self.live_statistics and self.config["zero_init_residual"]
         norm = norm_class(
             momentum=0.9,
@@ -334,15 +337,3 @@ class ResNetBuilder:
             name=norm_name,
         )
         return norm(x)
-
-
-@keras.saving.register_keras_serializable(package="keras_gflv2")
-class RunningBatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalisation by the running statistics, whose scale and offset still train.
-
-    A layer of its own because a functional model hands its own `training` to every layer.
-    """
-
-    def call(self, inputs, training=None, mask=None):
-        del training
-        return super().call(inputs, training=False, mask=mask)

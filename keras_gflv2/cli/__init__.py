@@ -15,7 +15,8 @@ from keras_gflv2.cli import convert, demo, evaluate, export, predict, presets, t
 
 COMMANDS = (demo, train, evaluate, predict, export, convert, presets)
 
-USER_ERRORS = (ValueError, OSError, ImportError)  # FileNotFoundError is an OSError
+# FileNotFoundError is an OSError; a FloatingPointError is a training that went astray.
+USER_ERRORS = (ValueError, OSError, ImportError, FloatingPointError)
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -36,6 +37,7 @@ def main(argv=None):
         return stop.code
     except USER_ERRORS as error:
         return _report(error)
+    arguments.argv = argv
     try:
         arguments.run(arguments)
     except KeyboardInterrupt:

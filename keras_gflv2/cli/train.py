@@ -1,6 +1,8 @@
 """`keras-gflv2 train`: trains a detector and writes everything of the run to one folder."""
 
+import contextlib
 import csv
+import io
 import json
 import os
 import pathlib
@@ -9,6 +11,7 @@ import numpy as np
 
 from keras_gflv2 import recipes
 from keras_gflv2.cli.arguments import add_image_size, add_verbose, flag, positive_int, write_json
+from keras_gflv2.cli.devices import launch_processes, launches_processes, use_devices
 from keras_gflv2.cli.sources import (
     DATA_HELP,
     SHAPES_SIZE,
@@ -18,6 +21,7 @@ from keras_gflv2.cli.sources import (
     load_model,
     parse_data,
 )
+from keras_gflv2.replicas import in_this_process, is_chief, wait_for_all
 
 NAME = "train"
 HELP = "train a detector on your images"
@@ -54,7 +58,9 @@ def add_arguments(parser):
     data = parser.add_argument_group("data")
     data.add_argument("--data", help=f"images to train on: {DATA_HELP}")
     data.add_argument("--validation-data", help="images to score each epoch on, in the same form")
-    data.add_argument("--batch-size", type=positive_int, default=8, help="images a step")
+    data.add_argument(
+        "--batch-size", type=positive_int, default=8, help="images a step, on all devices together"
+    )
     add_image_size(data)
     data.add_argument(
         "--scale-range",
@@ -74,6 +80,15 @@ def add_arguments(parser):
         metavar=("LOW", "HIGH"),
         default=(1.0, 1.0),
         help=AUGMENTATIONS["scale"],
+    )
+
+    data.add_argument(
+        "--class-balance",
+        type=float,
+        default=0.0,
+        metavar="FRACTION",
+        help="for long-tailed data: classes that fewer than this fraction of the images have are "
+        "shown more often",
     )
 
     model = parser.add_argument_group("model")
@@ -120,6 +135,12 @@ def add_arguments(parser):
     training.add_argument(
         "--freeze-backbone", action="store_true", help="train only what is after the backbone"
     )
+    training.add_argument(
+        "--devices",
+        type=positive_int,
+        help="how many GPUs of this machine train together; of several machines each runs the "
+        "command (examples/several_devices.md)",
+    )
     training.add_argument("--seed", type=int, default=0, help="of weights, shuffling, augmentation")
 
     run = parser.add_argument_group("run")
@@ -134,6 +155,11 @@ def add_arguments(parser):
         "--checkpoint-minutes", type=float, default=5.0, help="between checkpoints of an epoch"
     )
     run.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write logs and detections for TensorBoard to RUN_DIR/tensorboard",
+    )
+    run.add_argument(
         "--dry-run", action="store_true", help="check all data and say what would be done"
     )
     add_verbose(run)
@@ -141,34 +167,49 @@ def add_arguments(parser):
 
 def run(arguments):
     """Trains a detector and writes everything of the run to one folder."""
+    if not arguments.data:
+        raise ValueError(f"--data is missing. Expected: {DATA_HELP}")
+    if launches_processes(arguments.devices):
+        launch_processes(arguments.devices, arguments.argv)
+        return
+    scope, devices = use_devices(arguments.devices)
+    chief = is_chief()
+    output = pathlib.Path(arguments.output)
+    arguments.when_interrupted = f"; continue with: keras-gflv2 train --output {output} --resume"
+    if not chief:
+        arguments.verbose = 0  # one process speaks for all
+    else:
+        _check_run_directory(output, arguments.resume)
+    _check_devices(arguments, devices)
+    with contextlib.nullcontext() if chief else contextlib.redirect_stdout(io.StringIO()):
+        _train(arguments, output, scope, devices, chief)
+
+
+def _train(arguments, output, scope, devices, chief):
     import keras
 
     from keras_gflv2 import training
 
-    arguments.when_interrupted = (
-        f"; continue with: keras-gflv2 train --output {arguments.output} --resume"
-    )
-    if not arguments.data:
-        raise ValueError(f"--data is missing. Expected: {DATA_HELP}")
-    output = pathlib.Path(arguments.output)
-    _check_run_directory(output, arguments.resume)
     keras.utils.set_random_seed(arguments.seed)
     keras.config.set_dtype_policy(arguments.precision)
-    model, train_ds = _model_and_data(arguments)
+    with scope:
+        model, train_ds = _model_and_data(arguments)
+        plan = _plan(arguments, train_ds)
+        _compile(model, plan, arguments)
     val_ds = None
     if arguments.validation_data:
         val_ds = evaluation_data(arguments.validation_data, model, arguments)
-    plan = _plan(arguments, train_ds)
-    _compile(model, plan, arguments)
-    print(f"{_count(train_ds)}, classes {', '.join(model.class_names)}; {plan}.")
+    on = f" on {devices} devices" if devices > 1 else ""
+    print(f"{_count(train_ds)}, classes {', '.join(model.class_names)}; {plan}{on}.")
     if arguments.dry_run:
         _check_data(model, train_ds, val_ds)
         return
 
-    output.mkdir(parents=True, exist_ok=True)
-    arguments.epochs = plan.epochs
-    write_json(output / "arguments.json", _run_record(arguments, model))
     epoch, step = training.read_position(output)
+    if chief:
+        output.mkdir(parents=True, exist_ok=True)
+        arguments.epochs = plan.epochs
+        write_json(output / "arguments.json", _run_record(arguments, model))
     print(f"Training from step {step} of epoch {epoch + 1}.")
     training.fit(
         model,
@@ -176,10 +217,28 @@ def run(arguments):
         output,
         plan.epochs,
         seconds=60 * arguments.checkpoint_minutes,
-        callbacks=_train_callbacks(output, val_ds, epoch, arguments),
+        callbacks=_train_callbacks(output, val_ds, epoch, arguments, chief),
         verbose=arguments.verbose,
     )
-    _write_models(model, output, val_ds)
+    if chief:
+        with in_this_process():
+            _write_models(model, output, val_ds)
+    wait_for_all(model)  # The end of one process ends the others.
+
+
+def _check_devices(arguments, devices):
+    import keras
+
+    if arguments.batch_size % devices:
+        raise ValueError(
+            f"--batch-size {arguments.batch_size} is what all devices have together: a multiple of "
+            f"their number, {devices}."
+        )
+    if devices > 1 and arguments.accumulate and keras.backend.backend() == "tensorflow":
+        raise ValueError(
+            "Keras cannot accumulate gradients in a TensorFlow strategy: leave out --accumulate, "
+            "or use KERAS_BACKEND=jax or torch."
+        )
 
 
 def _model_and_data(arguments):
@@ -201,6 +260,7 @@ def _model_and_data(arguments):
         train=True,
         seed=arguments.seed,
         augmentation=_augmentation(arguments),
+        class_balance=arguments.class_balance,
     )
     classes = {
         "num_classes": len(train_ds.class_names),
@@ -281,22 +341,29 @@ def _check_data(model, train_ds, val_ds):
     print(f"The detector has {model.count_params():,} parameters. Nothing was written.")
 
 
-def _train_callbacks(output, val_ds, first_epoch, arguments):
+def _train_callbacks(output, val_ds, first_epoch, arguments, chief=True):
     import keras
 
     from keras_gflv2.evaluation import COCOMetrics
-    from keras_gflv2.training import Curves, Progress
+    from keras_gflv2.training import Curves, DetectionImages, Progress
 
     log = output / "log.csv"
-    best_ap = _trim_log(log, first_epoch)
+    best_ap = _trim_log(log, first_epoch) if chief else None
     callbacks = [Progress(arguments.batch_size, verbose=arguments.verbose)]
     if val_ds is not None:
         best = {"best_model": output / "best.keras", "best_so_far": best_ap}
         callbacks.append(COCOMetrics(val_ds, **best))
+    if not chief:
+        return callbacks
     callbacks += [
         keras.callbacks.CSVLogger(log, append=True),
         Curves(log, output / "curves.png"),
     ]
+    if arguments.tensorboard:
+        folder = output / "tensorboard"
+        callbacks.append(keras.callbacks.TensorBoard(folder))
+        if val_ds is not None:
+            callbacks.append(DetectionImages(val_ds, folder))
     return callbacks
 
 
@@ -322,12 +389,14 @@ def _trim_log(log, first_epoch):
 
 def _write_models(model, output, val_ds):
     """Saves the last model, and as a preset the best one; prints what is where."""
+    import keras
+
     from keras_gflv2.visualization import draw_validation
 
     model.save(output / "model.keras")
     best = output / "best.keras"
     if best.is_file():
-        model.load_weights(best)
+        model = keras.saving.load_model(best)
     model.save_to_preset(output / "preset")
     if val_ds is not None:
         draw_validation(model, val_ds).save(output / "detections.png")
@@ -368,8 +437,8 @@ def _run_record(arguments, model):
     import keras_gflv2
 
     transient = (
-        *("run", "command", "resume", "output", "traceback", "verbose", "when_interrupted"),
-        "dry_run",
+        *("run", "command", "argv", "resume", "output", "traceback", "verbose", "dry_run"),
+        "when_interrupted",
     )
     return {
         "arguments": {k: v for k, v in vars(arguments).items() if k not in transient},

@@ -21,6 +21,8 @@ def load_coco(
     augmentation=None,
     invalid_boxes="drop",
     cache="auto",
+    class_balance=0.0,
+    shard="auto",
 ):
     """Loads a dataset in COCO's format.
 
@@ -36,8 +38,8 @@ def load_coco(
         image_dir: folder of the images.
         class_names: names of the file's categories in the order of the classes. By default the
             categories sorted by their id.
-        batch_size, image_size, bounding_box_format, train, shuffle, seed, augmentation, cache: see
-            `keras_gflv2.data.build_dataset`.
+        batch_size, image_size, bounding_box_format, train, shuffle, seed, augmentation, cache,
+            class_balance, shard: see `keras_gflv2.data.build_dataset`.
         invalid_boxes: "drop" repairs boxes, warns, and counts in `ds.report`; "error" raises.
 
     Returns:
@@ -71,6 +73,8 @@ def load_coco(
         seed=seed,
         augmentation=augmentation,
         cache=cache,
+        class_balance=class_balance,
+        shard=shard,
     )
 
 

@@ -18,9 +18,10 @@ from keras_gflv2.data.augmentation import (
     quarter_turn,
     resize,
 )
-from keras_gflv2.data.sampler import BatchSampler, check_image_size, round_up
+from keras_gflv2.data.sampler import BatchSampler, check_image_size, repeat_factors, round_up
 from keras_gflv2.images import read_image
 from keras_gflv2.models.inputs import check_box_format
+from keras_gflv2.replicas import process_position
 
 CACHE_LIMIT = 1_000_000_000  # bytes of decoded pixels
 BOXES_MULTIPLE = 8
@@ -42,6 +43,8 @@ def build_dataset(
     seed=None,
     augmentation=None,
     cache="auto",
+    class_balance=0.0,
+    shard="auto",
 ):
     """Makes the `tf.data.Dataset` of a list of records.
 
@@ -60,6 +63,11 @@ def build_dataset(
         seed: int; the same seed gives the same batches. None draws one.
         augmentation: an `Augmentation`; by default a horizontal flip of every other image.
         cache: whether to keep decoded images in memory; `"auto"` does below 1 GB.
+        class_balance: in training, show classes that occur in fewer than this fraction of the
+            images more often: sqrt(class_balance / fraction) times, with the images they are in.
+        shard: in training, `(index, count)` for one of `count` processes that train together, or
+            `"auto"` to ask the backend: each gets its part of every batch, and reads no more.
+            `batch_size` is that of all together. Without a `seed` all of them use 0.
 
     Returns:
         `tf.data.Dataset` of `{"images", "bounding_boxes": {"boxes", "classes", "ignored", "areas"},
@@ -67,9 +75,12 @@ def build_dataset(
         `bounding_box_format`, `category_ids`, `image_ids`, `file_names`, `num_images`, `report`;
         to resume, `set_epoch(epoch, step=0)` makes the next pass that of the given epoch from a
         step on, and `from_position(epoch, step)` returns the dataset of that one pass, with its
-        length; `images_of(epoch, step)` gives the indices of a batch's images.
+        length; `images_of(epoch, step)` gives the indices of a batch's images, in all processes;
+        `shard_position` is `(index, count)`.
     """
     check_options(batch_size, image_size, bounding_box_format, train, augmentation, cache)
+    shard = check_shard(shard, batch_size, train)
+    check_class_balance(class_balance, train)
     if not records:
         raise ValueError(f"{report.source}: the dataset is empty. It lists no image.")
     report.warn()
@@ -80,9 +91,11 @@ def build_dataset(
         image_size=image_size,
         train=train,
         shuffle=train if shuffle is None else shuffle,
-        seed=seed,
+        seed=shared_seed(seed, shard),
         rotate90=augmentation.rotate90 if augmentation else 0.0,
         mosaic=augmentation.mosaic if augmentation else 0.0,
+        repeats=_repeats(records, len(class_names), class_balance),
+        shard=shard,
     )
     reader = RecordReader(records, cache)
     dataset = plan_dataset(sampler)
@@ -90,7 +103,7 @@ def build_dataset(
     dataset = dataset.map(
         graph_function(assemble), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
-    dataset = dataset.batch(batch_size, drop_remainder=sampler.always_full)
+    dataset = dataset.batch(batch_size // shard[1], drop_remainder=sampler.always_full)
     dataset = _fix_canvas(dataset, sampler.canvas_sizes)
     attributes = {
         "class_names": list(class_names),
@@ -102,6 +115,7 @@ def build_dataset(
         "report": report.as_dict(records),
         "set_epoch": sampler.set_position,
         "images_of": sampler.images_of,
+        "shard_position": shard,
     }
 
     def with_length(length):
@@ -152,6 +166,57 @@ def check_options(batch_size, image_size, bounding_box_format, train, augmentati
         raise ValueError("`augmentation` needs `train=True`. Received: train=False")
     if cache not in ("auto", True, False):
         raise ValueError(f'`cache` must be "auto", True or False. Received: cache={cache!r}')
+
+
+def check_shard(shard, batch_size, train):
+    """Returns `(index, count)` of the process that reads, (0, 1) outside of training.
+
+    Raises:
+        ValueError: it is no such pair, or the batch cannot be divided.
+    """
+    if not train:
+        return 0, 1
+    if shard == "auto":
+        index, count = process_position()
+    else:
+        try:
+            index, count = (int(number) for number in shard)
+        except (TypeError, ValueError):
+            index = count = 0
+        if not 0 <= index < count:
+            raise ValueError(
+                '`shard` must be "auto" or (index, count) with 0 <= index < count. '
+                f"Received: shard={shard!r}"
+            )
+    if batch_size % count:
+        raise ValueError(
+            f"`batch_size` is that of all processes together and must be a multiple of their "
+            f"number, {count}. Received: batch_size={batch_size}"
+        )
+    return index, count
+
+
+def shared_seed(seed, shard):
+    """The seed; what all processes use where it was left to chance."""
+    return 0 if seed is None and shard[1] > 1 else seed
+
+
+def check_class_balance(class_balance, train):
+    """Raises a ValueError for a fraction that cannot be meant."""
+    if not 0 <= class_balance <= 1:
+        raise ValueError(
+            "`class_balance` must be a fraction of the images, 0..1. "
+            f"Received: class_balance={class_balance!r}"
+        )
+    if class_balance and not train:
+        raise ValueError("`class_balance` needs `train=True`. Received: train=False")
+
+
+def _repeats(records, num_classes, class_balance):
+    if not class_balance:
+        return None
+    classes = [record.classes[record.ignored == 0] for record in records]
+    return repeat_factors(classes, num_classes, class_balance)
 
 
 class RecordReader:

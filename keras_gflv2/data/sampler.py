@@ -35,10 +35,23 @@ class BatchSampler:
         seed: int or None.
         rotate90: probability that a batch is turned by 90 degrees.
         mosaic: probability that an example is a mosaic.
+        repeats: float (num_images,), at least 1: how often an epoch has each image on average.
+        shard: `(index, count)`: yield only this part of every batch, of `count` equal ones. All
+            parts of a batch have one plan, so they make up the batch that is made alone.
     """
 
     def __init__(
-        self, sizes, batch_size, image_size, train, shuffle, seed=None, rotate90=0.0, mosaic=0.0
+        self,
+        sizes,
+        batch_size,
+        image_size,
+        train,
+        shuffle,
+        seed=None,
+        rotate90=0.0,
+        mosaic=0.0,
+        repeats=None,
+        shard=(0, 1),
     ):
         self.sizes = np.asarray(sizes, "int64").reshape(-1, 2)
         self.batch_size = batch_size
@@ -48,6 +61,8 @@ class BatchSampler:
         self.seed = choose_seed(seed)
         self.rotate90 = rotate90
         self.mosaic = mosaic
+        self.repeats = np.ones(len(self.sizes)) if repeats is None else np.asarray(repeats)
+        self.shard = shard
         self.next_epoch = self.next_step = 0
         self.groups = self._split_by_orientation()
         self._edges = {short: self._used_edges(short) for short in self.short_sides}
@@ -56,7 +71,10 @@ class BatchSampler:
         """Yields the plans of the next epoch, from `next_step` on."""
         epoch, first = self.next_epoch, self.next_step
         self.next_epoch, self.next_step = epoch + 1, 0
-        yield from itertools.islice(self._epoch(epoch), first, None)
+        index, count = self.shard
+        part = slice(index * self.batch_size // count, (index + 1) * self.batch_size // count)
+        for plan in itertools.islice(self._epoch(epoch), first, None):
+            yield plan if count == 1 else {name: values[part] for name, values in plan.items()}
 
     def _epoch(self, epoch):
         random = np.random.default_rng([self.seed, epoch])
@@ -76,7 +94,7 @@ class BatchSampler:
     @property
     def num_batches(self):
         """Number of batches of an epoch."""
-        return sum(-(-len(group) // self.batch_size) for group in self.groups)
+        return sum(-(-self._length(group) // self.batch_size) for group in self.groups)
 
     @property
     def always_full(self):
@@ -121,7 +139,7 @@ class BatchSampler:
         """Returns a list of index arrays, each with its group, in the order of the epoch."""
         batches = []
         for group in self.groups:
-            order = random.permutation(group) if self.shuffle else group
+            order = self._order(group, random)
             for start in range(0, len(order), self.batch_size):
                 batch = order[start : start + self.batch_size]
                 missing = self.batch_size - len(batch)
@@ -131,6 +149,23 @@ class BatchSampler:
         if self.shuffle and self.train:
             batches = [batches[i] for i in random.permutation(len(batches))]
         return batches
+
+    def _order(self, group, random):
+        """The images of a group in the order of an epoch, some of them repeatedly."""
+        order = random.permutation(group) if self.shuffle else group
+        length = self._length(group)
+        if length == len(group):
+            return order
+        # Systematic sampling: each image floor or ceil of its repeats, the length always the same.
+        ends = np.cumsum(self.repeats[order])
+        points = (np.arange(length) + (random.random() if self.shuffle else 0.5)) / length
+        order = order[np.searchsorted(ends, points * ends[-1], side="right")]
+        return random.permutation(order) if self.shuffle else order
+
+    def _length(self, group):
+        """How many images an epoch has of a group."""
+        # Rounded, for sums of 1 that floats leave a little above a whole number.
+        return int(np.ceil(round(float(self.repeats[group].sum()), 6)))
 
     def _plan_batch(self, indices, random):
         short = self.short_sides[random.integers(len(self.short_sides))]
@@ -172,23 +207,26 @@ class StreamSampler:
 
     Args:
         batch_size, image_size, train, seed, rotate90: see `BatchSampler`.
+        shard_index: number of this process, whose examples have seeds of their own.
     """
 
-    def __init__(self, batch_size, image_size, train, seed=None, rotate90=0.0):
+    def __init__(self, batch_size, image_size, train, seed=None, rotate90=0.0, shard_index=0):
         self.batch_size = batch_size
         self.short_sides, self.longest = check_image_size(image_size, train)
         self.seed = choose_seed(seed)
         self.rotate90 = rotate90
+        self.shard_index = shard_index
         self.next_epoch = 0
 
     def __call__(self):
         """Yields the plans of the next epoch."""
         epoch, self.next_epoch = self.next_epoch, self.next_epoch + 1
         random = np.random.default_rng([self.seed, epoch])
+        own = np.random.default_rng([self.seed, epoch, self.shard_index])
         while True:
             short = self.short_sides[random.integers(len(self.short_sides))]
             yield {
-                "seed": random.integers(2**31 - 1, size=(self.batch_size, 2)).astype("int32"),
+                "seed": own.integers(2**31 - 1, size=(self.batch_size, 2)).astype("int32"),
                 "image_size": np.tile(
                     np.array([short, self.longest], "int32"), (self.batch_size, 1)
                 ),
@@ -199,6 +237,28 @@ class StreamSampler:
 def choose_seed(seed):
     """Returns `seed`, or a random one for None."""
     return int(np.random.SeedSequence().entropy % 2**31) if seed is None else int(seed)
+
+
+def repeat_factors(classes, num_classes, threshold):
+    """How often an epoch should show each image so that rare classes are seen more often.
+
+    A class in a fraction f of the images, f below the threshold t, is repeated sqrt(t / f) times;
+    an image as its rarest class (repeat-factor sampling: LVIS, Gupta et al., 2019).
+
+    Args:
+        classes: list of int arrays, the classes of each image.
+        num_classes: int.
+        threshold: t, 0 for no repetition.
+
+    Returns:
+        Float array (num_images,), at least 1.
+    """
+    present = np.zeros((len(classes), num_classes), bool)
+    for row, ids in zip(present, classes):
+        row[ids] = True
+    frequency = np.maximum(present.mean(axis=0), 1e-12)
+    factors = np.maximum(np.sqrt(threshold / frequency), 1.0)
+    return np.max(np.where(present, factors, 1.0), axis=1)
 
 
 def _fill(group, batch, missing, random):

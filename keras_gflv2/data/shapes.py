@@ -39,6 +39,8 @@ def load_shapes(
     augmentation=None,
     invalid_boxes="drop",
     cache="auto",
+    class_balance=0.0,
+    shard="auto",
 ):
     """Generates a dataset of shapes.
 
@@ -55,8 +57,8 @@ def load_shapes(
         dataset_seed: int, for the content of the pictures. `seed` is for shuffling and augmenting.
         image_size: `(short, longest)` to resize; by default the pictures stay as they are.
         class_names: `("circle", "square", "triangle")` in the order of the classes.
-        batch_size, bounding_box_format, train, shuffle, seed, augmentation, cache: see
-            `keras_gflv2.data.build_dataset`.
+        batch_size, bounding_box_format, train, shuffle, seed, augmentation, cache, class_balance,
+            shard: see `keras_gflv2.data.build_dataset`.
         invalid_boxes: as for the other loaders; shapes have no invalid boxes.
 
     Returns:
@@ -100,6 +102,8 @@ def load_shapes(
         seed=seed,
         augmentation=augmentation,
         cache=cache,
+        class_balance=class_balance,
+        shard=shard,
     )
 
 

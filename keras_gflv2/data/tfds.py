@@ -4,6 +4,7 @@ A dataset below 1 GB on disk is held in memory, encoded, and treated as any list
 larger one is streamed: shuffled in a buffer, and without mosaic, which needs several images.
 """
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -12,10 +13,12 @@ from keras_gflv2.data.pipeline import (
     attach_attributes,
     build_dataset,
     check_options,
+    check_shard,
     finish_augmentation,
     format_boxes,
     graph_function,
     resized_shape,
+    shared_seed,
     training_augmentation,
 )
 from keras_gflv2.data.records import Report, check_class_names, make_record
@@ -42,6 +45,8 @@ def load_tfds(
     augmentation=None,
     invalid_boxes="drop",
     cache="auto",
+    class_balance=0.0,
+    shard="auto",
     streaming=None,
 ):
     """Loads a split of a tensorflow-datasets detection dataset, such as "voc/2007" or "coco/2017".
@@ -54,12 +59,13 @@ def load_tfds(
         split: tfds split, also a part such as "train[:80%]".
         data_dir: folder of prepared datasets; tfds's own by default.
         class_names: the dataset's class names in the order wanted. By default its own order.
-        batch_size, image_size, bounding_box_format, train, shuffle, seed, augmentation, cache: see
-            `keras_gflv2.data.build_dataset`.
+        batch_size, image_size, bounding_box_format, train, shuffle, seed, augmentation, cache,
+            class_balance, shard: see `keras_gflv2.data.build_dataset`.
         invalid_boxes: "drop" repairs boxes, warns, and counts in `ds.report`; "error" raises.
         streaming: whether to read from disk in each epoch; by default above 1 GB. Then boxes are
             padded to a multiple of 32 a batch, `ds.report` counts as the data is read,
-            `ds.image_ids` and `ds.file_names` are None and `cache` has no effect.
+            `ds.image_ids` and `ds.file_names` are None and `cache` has no effect. Of several
+            processes each reads files of its own, so that the data needs as many at least.
 
     Returns:
         `tf.data.Dataset` as `keras_gflv2.data.build_dataset` describes. `category_ids` is None:
@@ -89,9 +95,13 @@ def load_tfds(
             seed=seed,
             augmentation=augmentation,
             cache=cache,
+            class_balance=class_balance,
+            shard=shard,
         )
     if augmentation is not None and augmentation.mosaic:
         raise ValueError("`mosaic` needs a dataset in memory: pass `streaming=False`.")
+    if class_balance:
+        raise ValueError("`class_balance` needs a dataset in memory: pass `streaming=False`.")
     pipeline = StreamPipeline(
         features,
         report,
@@ -99,7 +109,9 @@ def load_tfds(
         bounding_box_format,
         training_augmentation(augmentation, train),
     )
-    return pipeline.build(split, batch_size, train, train if shuffle is None else shuffle, seed)
+    shard = check_shard(shard, batch_size, train)
+    shuffle = train if shuffle is None else shuffle
+    return pipeline.build(split, batch_size, train, shuffle, shared_seed(seed, shard), shard)
 
 
 class DetectionFeatures:
@@ -149,14 +161,16 @@ class DetectionFeatures:
                 f"Its classes: {list(names)}"
             )
 
-    def read(self, split, shuffle_files=False):
-        """Returns the tf.data dataset of examples with encoded images."""
+    def read(self, split, shard=(0, 1)):
+        """Returns the tf.data dataset of examples with encoded images, from the shard's files."""
         import tensorflow_datasets as tfds
 
+        index, count = shard
+        context = tf.distribute.InputContext(count, index) if count > 1 else None
         return self.builder.as_dataset(
             split=split,
-            shuffle_files=shuffle_files,
             decoders={"image": tfds.decode.SkipDecoding()},
+            read_config=tfds.ReadConfig(input_context=context),
         )
 
     def select(self, example):
@@ -232,25 +246,35 @@ class StreamPipeline:
         self.augmentation = augmentation
         self._seen = set()
 
-    def build(self, split, batch_size, train, shuffle, seed):
-        """Returns the dataset of batches with its attributes."""
-        examples = self.features.read(split).map(graph_function(self.features.select)).enumerate()
+    def build(self, split, batch_size, train, shuffle, seed, shard=(0, 1)):
+        """Returns the dataset of batches, or of this shard's part of each, with its attributes."""
+        if shard[1] > 1 and keras.backend.backend() == "jax":
+            raise ValueError(
+                "On JAX the batches of all processes must have one shape, which files that are "
+                "streamed cannot promise: pass `streaming=False`, or load another format."
+            )
+        examples = self.features.read(split, shard).map(graph_function(self.features.select))
+        examples = examples.enumerate()
         count = int(examples.cardinality())
         if count == 0:
             raise ValueError(f"{self.report.source}: the dataset is empty.")
+        if shard[1] > 1:
+            count = self.features.builder.info.splits[split].num_examples
+        num_batches, batch_size = -(-count // batch_size), batch_size // shard[1]
         sampler = StreamSampler(
             batch_size,
             self.image_size,
             train,
             seed,
             self.augmentation.rotate90 if self.augmentation else 0.0,
+            shard[0],
         )
         if shuffle:
             examples = examples.shuffle(SHUFFLE_BUFFER, seed=sampler.seed)
         known = count > 0
         if train and known:
             # The last batch is filled from the next shuffling: full batches, no image left out.
-            examples = examples.repeat().take(-(-count // batch_size) * batch_size)
+            examples = examples.repeat().take(num_batches * batch_size)
         full = known and (train or count % batch_size == 0)
         plans = tf.data.Dataset.from_generator(
             sampler,
@@ -271,7 +295,6 @@ class StreamPipeline:
             graph_function(self._finish_batch), num_parallel_calls=tf.data.AUTOTUNE
         )
         if known:
-            num_batches = -(-count // batch_size)
             dataset = dataset.apply(tf.data.experimental.assert_cardinality(num_batches))
         return attach_attributes(
             dataset.prefetch(2),
@@ -282,6 +305,7 @@ class StreamPipeline:
             file_names=None,
             num_images=count if known else None,
             report=self.report.counts,
+            shard_position=shard,
             set_epoch=lambda epoch: setattr(sampler, "next_epoch", int(epoch)),
         )
 

@@ -34,6 +34,8 @@ def load_voc(
     augmentation=None,
     invalid_boxes="drop",
     cache="auto",
+    class_balance=0.0,
+    shard="auto",
 ):
     """Loads a split of a Pascal VOC folder.
 
@@ -49,8 +51,8 @@ def load_voc(
         split: name of a list in `ImageSets/Main`, such as "train".
         class_names: list of the classes in their order. By default the sorted names of all
             annotation files of the folder, so that every split has the same.
-        batch_size, image_size, bounding_box_format, train, shuffle, seed, augmentation, cache: see
-            `keras_gflv2.data.build_dataset`.
+        batch_size, image_size, bounding_box_format, train, shuffle, seed, augmentation, cache,
+            class_balance, shard: see `keras_gflv2.data.build_dataset`.
         invalid_boxes: "drop" repairs boxes, warns, and counts in `ds.report`; "error" raises.
 
     Returns:
@@ -84,6 +86,8 @@ def load_voc(
         seed=seed,
         augmentation=augmentation,
         cache=cache,
+        class_balance=class_balance,
+        shard=shard,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 
 from keras_gflv2.evaluation.coco import METRIC_NAMES, evaluate_coco
+from keras_gflv2.replicas import from_chief, in_this_process, is_chief
 from keras_gflv2.training.averaging import averaged_weights
 
 
@@ -68,14 +69,23 @@ class COCOMetrics(keras.callbacks.Callback):
             return
         # On JAX `fit` has put its state back into the variables before this call, and
         # `predict_on_batch` leaves them valid (it donates and reassigns them).
+        values = None
         with averaged_weights(self.model):
-            self.metrics = evaluate_coco(self.model, self.dataset, verbose=self.verbose)
-            if self.best_model and self.metrics["AP"] > self.best_so_far:
-                self.best_so_far = self.metrics["AP"]
-                temporary = self.best_model.with_name("." + self.best_model.name)
-                self.model.save(temporary)
-                os.replace(temporary, self.best_model)
-        logs.update({self.prefix + name: self.metrics[name] for name in METRIC_NAMES})
+            if is_chief():
+                with in_this_process():
+                    self.metrics = evaluate_coco(self.model, self.dataset, verbose=self.verbose)
+                    self._keep_best()
+                values = [self.metrics[name] for name in METRIC_NAMES]
+            # Of several processes one measures, and all of them know.
+            values = from_chief(self.model, values or [0.0] * len(METRIC_NAMES))
+        logs.update({self.prefix + name: v for name, v in zip(METRIC_NAMES, values, strict=True)})
+
+    def _keep_best(self):
+        if self.best_model and self.metrics["AP"] > self.best_so_far:
+            self.best_so_far = self.metrics["AP"]
+            temporary = self.best_model.with_name("." + self.best_model.name)
+            self.model.save(temporary)
+            os.replace(temporary, self.best_model)
 
     def _is_measured(self, epoch):
         is_last = epoch + 1 == self.params.get("epochs")

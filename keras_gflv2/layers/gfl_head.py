@@ -35,6 +35,7 @@ class GFLHead(keras.layers.Layer):
     Input {"P3": (B, H/8, W/8, channels of the pyramid), ..., "P7": ...}.
     Output {"scores": (B, A, num_classes) in 0..1, "box_distributions": (B, A, 4, reg_max + 1)
     logits}, float32, locations level by level and row by row, sides left, top, right, bottom.
+    GFLV1's head also has "class_logits", whose sigmoid the scores are.
     """
 
     def __init__(
@@ -155,7 +156,9 @@ class GFLHead(keras.layers.Layer):
         if self.quality_predictor:
             # Eq. 2. The quality keeps its gradient: the score teaches the distributions too.
             scores = scores * self.quality_predictor(distributions)
-        return {"scores": scores, "box_distributions": distributions}
+            return {"scores": scores, "box_distributions": distributions}
+        # The loss of a score near 1 has no digits left in float32: GFLV1's is of the logits.
+        return {"scores": scores, "box_distributions": distributions, "class_logits": class_logits}
 
     def compute_output_spec(self, features):
         batch = next(iter(features.values())).shape[0]
@@ -163,10 +166,12 @@ class GFLHead(keras.layers.Layer):
             math.prod(f.shape[1:3]) if None not in f.shape[1:3] else None for f in features.values()
         ]
         total = None if None in cells else sum(cells)
-        return {
-            "scores": keras.KerasTensor((batch, total, self.num_classes), "float32"),
-            "box_distributions": keras.KerasTensor((batch, total, 4, self.reg_max + 1), "float32"),
-        }
+        scores = keras.KerasTensor((batch, total, self.num_classes), "float32")
+        distributions = keras.KerasTensor((batch, total, 4, self.reg_max + 1), "float32")
+        outputs = {"scores": scores, "box_distributions": distributions}
+        if not self.quality_predictor:
+            outputs["class_logits"] = keras.KerasTensor(scores.shape, "float32")
+        return outputs
 
     def get_config(self):
         return {

@@ -17,15 +17,19 @@ from keras_gflv2.layers import FeaturePyramid, GFLHead, Integral, PadToMultiple
 from keras_gflv2.losses import DistributionFocalLoss, GIoULoss, QualityFocalLoss
 from keras_gflv2.models import inputs as model_inputs
 from keras_gflv2.models import presets
-from keras_gflv2.models.replicas import (
+from keras_gflv2.postprocessing import PredictionDecoder
+from keras_gflv2.replicas import (
+    OneDevicePrediction,
+    is_spread,
     loss_in_logs,
     number_of_replicas,
+    processes_of,
     replica_logs,
     replica_scope,
+    share_dataset,
     sum_over_replicas,
     torch_processes,
 )
-from keras_gflv2.postprocessing import PredictionDecoder
 
 LEVELS = ("P3", "P4", "P5", "P6", "P7")
 STRIDES = (8, 16, 32, 64, 128)
@@ -61,7 +65,8 @@ class GFLV2(keras.Model):
             in the towers.
 
     Call argument: images (B, H, W, 3) of any size. Returns {"scores": (B, A, num_classes) in 0..1,
-    "box_distributions": (B, A, 4, reg_max + 1) logits} for the A locations of all levels.
+    "box_distributions": (B, A, 4, reg_max + 1) logits} for the A locations of all levels; GFLV1
+    also "class_logits" (B, A, num_classes).
 
     >>> model = keras_gflv2.GFLV2(keras_gflv2.backbones.ResNet(18), num_classes=3)
     >>> model.compile()
@@ -153,6 +158,7 @@ class GFLV2(keras.Model):
         self.assigner = ATSSAssigner()
         self._trackers = {name: keras.metrics.Mean(name=f"{name}_loss") for name in LOSS_WEIGHTS}
         self._data_parallel_step = None
+        self._one_device_prediction = None
 
     # === Training ===
 
@@ -173,7 +179,8 @@ class GFLV2(keras.Model):
         Args:
             optimizer: any Keras optimizer. Default: that of the recipe.
             classification_loss: a loss of targets and joint scores (B, A, C). Default
-                `QualityFocalLoss()`.
+                `QualityFocalLoss()`. GFLV1 has logits for one with `from_logits=True`, as its
+                default is.
             box_loss: a loss of boxes (B, A, 4), xyxy in strides. Default `GIoULoss()`.
             distribution_loss: a loss of distances (B, A, 4) in bins and logits
                 (B, A, 4, reg_max + 1). Default `DistributionFocalLoss()`.
@@ -199,6 +206,11 @@ class GFLV2(keras.Model):
         unknown = set(loss_weights or {}) - set(LOSS_WEIGHTS)
         if unknown:
             raise ValueError(f"`loss_weights` has {sorted(unknown)}; known: {list(LOSS_WEIGHTS)}.")
+        if getattr(classification_loss, "from_logits", False) and self.quality_statistics:
+            raise ValueError(
+                "`classification_loss` has from_logits=True, but GFLV2's joint score is a product "
+                "of probabilities: it has no logit. Leave from_logits=False."
+            )
         if optimizer is not None and recipe is not None:
             raise ValueError("`recipe` chooses the optimizer; pass one of the two.")
         self._recipe = None
@@ -206,7 +218,8 @@ class GFLV2(keras.Model):
             self._recipe = recipes.get(recipe or "1x")
             # The paper's, until `fit` sees the data.
             plan = self._recipe.plan(recipes.PAPER_NUM_IMAGES, recipes.PAPER_BATCH_SIZE)
-            optimizer = plan.optimizer(self)
+            with replica_scope(self):
+                optimizer = plan.optimizer(self)
         self._compile_arguments = {
             "classification_loss": classification_loss,
             "box_loss": box_loss,
@@ -218,12 +231,14 @@ class GFLV2(keras.Model):
         if jit_compile == "auto" and keras.backend.backend() == "tensorflow":
             jit_compile = False
         self._term_losses = {
-            "classification": keras.losses.get(classification_loss) or QualityFocalLoss(),
+            "classification": keras.losses.get(classification_loss)
+            or QualityFocalLoss(from_logits="class_logits" in self.output),
             "box": keras.losses.get(box_loss) or GIoULoss(),
             "distribution": keras.losses.get(distribution_loss) or DistributionFocalLoss(),
         }
         self._term_weights = {**LOSS_WEIGHTS, **(loss_weights or {})}
-        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        with replica_scope(self):
+            super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
 
     def get_compile_config(self):
         if not self.compiled:
@@ -231,7 +246,8 @@ class GFLV2(keras.Model):
         optimizer = {"optimizer": self.optimizer}
         if self._recipe and recipes.RECIPES.get(self._recipe.name) == self._recipe:
             optimizer = {"recipe": self._recipe.name}
-        return keras.saving.serialize_keras_object({**self._compile_arguments, **optimizer})
+        config = keras.saving.serialize_keras_object({**self._compile_arguments, **optimizer})
+        return _without_torch_optimizers(config)
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -251,8 +267,11 @@ class GFLV2(keras.Model):
         arguments = {"batch_size": batch_size, "epochs": epochs, **kwargs}
         found = model_inputs.check_first_batch(x, y, self.num_classes, self.bounding_box_format)
         if self._recipe:
-            self._follow_recipe(model_inputs.amount(x, y, found, arguments), arguments, verbose)
-        return super().fit(x, y, verbose=verbose, callbacks=callbacks, **arguments)
+            images, steps = model_inputs.amount(x, y, found, arguments)
+            images = images and images * processes_of(x)
+            self._follow_recipe((images, steps), arguments, verbose)
+        data = share_dataset(self, x)
+        return super().fit(data, y, verbose=verbose, callbacks=callbacks, **arguments)
 
     def _follow_recipe(self, amount, arguments, verbose):
         """Sets the learning rate for (images a step, steps an epoch), either None if unknown."""
@@ -353,7 +372,10 @@ class GFLV2(keras.Model):
         quality = ops.where(positive, quality, 0.0)
         target_class = ops.take_along_axis(ops.cast(classes, "int32"), box_index, axis=1)
         one_hot = ops.one_hot(target_class, self.num_classes, dtype="float32")
-        classification = self._per_location("classification", quality[..., None] * one_hot, scores)
+        loss_of_logits = getattr(self._term_losses["classification"], "from_logits", False)
+        predictions = y_pred["class_logits"] if loss_of_logits else scores
+        target = quality[..., None] * one_hot
+        classification = self._per_location("classification", target, predictions)
         # As in the official code an image without an object counts as one with one positive.
         in_image = ops.maximum(ops.sum(ops.cast(positive, "float32"), axis=1), 1.0)
         num_positive = sum_over_replicas(ops.sum(in_image))
@@ -397,8 +419,15 @@ class GFLV2(keras.Model):
         return _without_uncertainties(super().predict(x, *args, **kwargs))
 
     def predict_on_batch(self, x):
-        """As `predict`, for one batch."""
-        return _without_uncertainties(super().predict_on_batch(x))
+        """As `predict`, for one batch, of any size, on one device."""
+        return _without_uncertainties(self._detect_batch(x))
+
+    def _detect_batch(self, batch):
+        if not is_spread(self):
+            return super().predict_on_batch(batch)
+        if self._one_device_prediction is None:
+            self._one_device_prediction = OneDevicePrediction(self)
+        return self._one_device_prediction(batch)
 
     def predict_step(self, *args):
         images, targets = model_inputs.unpack(args[-1])
@@ -499,7 +528,7 @@ class GFLV2(keras.Model):
         if not isinstance(images, (list, tuple)):
             images = [images]
         image_size = image_size or self.image_size
-        predict = predict or super().predict_on_batch
+        predict = predict or self._detect_batch
         originals = [read_image(image) for image in images]
         shapes = [resize_shape(image.shape[:2], image_size) for image in originals]
         canvases = [
@@ -670,6 +699,18 @@ def _convert(boxes, source, target, height, width):
     return keras.utils.bounding_boxes.convert_format(
         boxes, source=source, target=target, height=height, width=width, dtype="float32"
     )
+
+
+def _without_torch_optimizers(config):
+    """Names the optimizers of Keras where PyTorch's own variants of them stand.
+
+    Keras saves the variants' names, with which nobody can load the model who has no PyTorch.
+    """
+    if isinstance(config, dict):
+        config = {key: _without_torch_optimizers(value) for key, value in config.items()}
+        if str(config.get("module")).startswith("keras.src.backend.torch.optimizers"):
+            config = {**config, "module": "keras.optimizers", "registered_name": None}
+    return config
 
 
 def _without_uncertainties(detections):

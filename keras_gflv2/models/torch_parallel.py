@@ -8,7 +8,7 @@ import keras
 import torch
 import torch.distributed
 
-from keras_gflv2.models.replicas import loss_in_logs
+from keras_gflv2.replicas import loss_in_logs
 
 
 class DataParallelStep:

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_gflv2 import boxes as box_ops
+from keras_gflv2.replicas import OneDevicePrediction, is_spread
 
 VOTING_IOU = 0.65
 
@@ -49,6 +50,7 @@ class TestTimeAugmentation(keras.Model):
         self.flips = flips
         self.box_voting = box_voting
         self.built = True  # The model has all weights.
+        self._one_device_prediction = None
 
         # What a dataset is compared with.
         self.num_classes = model.num_classes
@@ -95,6 +97,14 @@ class TestTimeAugmentation(keras.Model):
         along_y, along_x = sizes[0] / sizes[2], sizes[1] / sizes[3]
         boxes = ops.stack([x1 * along_x, y1 * along_y, x2 * along_x, y2 * along_y], axis=-1)
         return predictions["scores"], self.model.clip_boxes(boxes, image_sizes), lengths
+
+    def predict_on_batch(self, x):
+        """As `predict`, for one batch, of any size, on one device."""
+        if not is_spread(self.model):
+            return super().predict_on_batch(x)
+        if self._one_device_prediction is None:
+            self._one_device_prediction = OneDevicePrediction(self)
+        return self._one_device_prediction(x)
 
     def detect(self, images, score_threshold=0.3, image_size=None, batch_size=8):
         """As `GFLV2.detect`; without "uncertainties"."""

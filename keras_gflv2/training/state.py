@@ -10,6 +10,8 @@ import h5py
 import keras
 import numpy as np
 
+from keras_gflv2.replicas import in_this_process, is_chief, wait_for_all
+
 POSITION = "position"
 # Keras wants this ending for weights. The name starts with a dot until the file is whole.
 FILE_NAME = "state.weights.h5"
@@ -22,7 +24,8 @@ def fit(model, dataset, directory, epochs, *, seconds=300.0, callbacks=(), **kwa
         model: a compiled model, made and compiled as the first time.
         dataset: a training dataset of this package, made as the first time. Any other is resumed
             at the start of an epoch only.
-        directory: folder of the state, made if it is not there.
+        directory: folder of the state, made if it is not there. Several processes share it: the
+            first writes, all read.
         epochs, seconds: see `keras.Model.fit` and `SaveState`.
         callbacks: other callbacks; each has done its work when an epoch is saved.
         **kwargs: as in `keras.Model.fit`.
@@ -37,6 +40,7 @@ def fit(model, dataset, directory, epochs, *, seconds=300.0, callbacks=(), **kwa
         # Keras takes the first epoch's length for that of all.
         rest = dataset.from_position(state.epoch, state.step)
         model.fit(rest, initial_epoch=state.epoch, epochs=state.epoch + 1, **kwargs)
+        wait_for_all(model)  # for what the first process has saved
     epoch, _ = read_position(directory)
     if epoch < epochs:
         model.fit(dataset, initial_epoch=epoch, epochs=epochs, **kwargs)
@@ -75,7 +79,7 @@ class SaveState(keras.callbacks.Callback):
         self.epoch, self.step = read_position(directory)
         self._source = dataset
         self._must_restore = False
-        self._writes = keras.backend.backend() != "torch" or _rank() == 0
+        self._writes = is_chief()
 
     # === While fit runs ===
 
@@ -129,7 +133,8 @@ class SaveState(keras.callbacks.Callback):
             return
         temporary = self.file.with_name("." + self.file.name)
         try:
-            self.model.save_weights(temporary)
+            with in_this_process():
+                self.model.save_weights(temporary)
             with h5py.File(temporary, "a") as file:
                 file.attrs[POSITION] = json.dumps([epoch, step])
             with temporary.open("rb") as file:
@@ -189,10 +194,3 @@ def read_position(directory):
     except (OSError, KeyError) as error:
         raise ValueError(f"{file} holds no state of a training: {error}") from error
     return epoch, step
-
-
-def _rank():
-    """Number of this process among those that train together on PyTorch."""
-    import torch.distributed
-
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from keras_gflv2.data import load_shapes
+from keras_gflv2.data import Augmentation, load_shapes
 from keras_gflv2.data.sampler import (
     BatchSampler,
     canvas_edges,
     check_image_size,
+    repeat_factors,
     short_side_buckets,
 )
 
@@ -117,3 +118,79 @@ def test_datasets_with_one_seed_agree_and_reshuffle():
     assert second_epoch != [batch["image_ids"].numpy().tolist() for batch in batches[0]]
     second.set_epoch(1)
     assert epoch_ids(second) == second_epoch  # To resume at epoch 1.
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_shards_make_up_the_batches_of_one_process(count):
+    """The same pixels too: mosaic and turns are planned for the whole batch."""
+    options = {
+        "num_images": 10, "size": (40, 56), "batch_size": 4, "train": True, "seed": 7,
+        "augmentation": Augmentation(rotate90=0.5, mosaic=0.5, scale=(0.7, 1.4), hue=0.1),
+    }  # fmt: skip
+    whole = load_shapes("train", **options)
+    parts = [load_shapes("train", shard=(i, count), **options) for i in range(count)]
+    assert whole.shard_position == (0, 1) and parts[1].shard_position == (1, count)
+    for batch, *pieces in zip(whole, *parts, strict=True):
+        for name in ("images", "image_ids", "image_sizes"):
+            together = np.concatenate([piece[name] for piece in pieces])
+            np.testing.assert_array_equal(together, batch[name])
+        boxes = np.concatenate([piece["bounding_boxes"]["boxes"] for piece in pieces])
+        np.testing.assert_array_equal(boxes, batch["bounding_boxes"]["boxes"])
+    assert parts[1].images_of(0, 1) == whole.images_of(0, 1)
+
+
+def test_shards_are_checked():
+    with pytest.raises(ValueError, match="multiple of their number, 3"):
+        load_shapes("train", num_images=4, batch_size=4, train=True, shard=(0, 3))
+    for shard in ((2, 2), "all", (1,)):
+        with pytest.raises(ValueError, match="`shard`"):
+            load_shapes("train", num_images=4, batch_size=4, train=True, shard=shard)
+    # Evaluation sees every image in each process.
+    assert load_shapes("val", num_images=4, batch_size=4, shard=(1, 2)).shard_position == (0, 1)
+
+
+def test_repeat_factors_are_those_of_the_paper():
+    """LVIS: sqrt(t / f) of the rarest class of an image; 1 for classes above t."""
+    classes = [[0]] * 96 + [[0, 1]] * 3 + [[1, 2, 2]]
+    factors = repeat_factors([np.array(c) for c in classes], 3, 0.09)
+    np.testing.assert_allclose(factors[:96], 1)
+    np.testing.assert_allclose(factors[96:99], 1.5)  # sqrt(0.09 / 0.04)
+    assert factors[99] == pytest.approx(3)  # sqrt(0.09 / 0.01)
+    assert repeat_factors([np.array([], int)], 3, 0.5).tolist() == [1]
+
+
+def test_rare_images_are_repeated_and_none_is_left_out():
+    repeats = np.ones(40)
+    repeats[:4] = 2.5
+    balanced = sampler([LANDSCAPE] * 40, seed=0, repeats=repeats)
+    counts = np.zeros(40)
+    epochs = 200
+    for _ in range(epochs):
+        plans = list(balanced())
+        assert len(plans) == balanced.num_batches == 12  # 36 + 4 * 2.5 = 46 images
+        seen = np.bincount(np.concatenate([p["indices"][:, 0] for p in plans]), minlength=40)
+        assert seen[4:].min() >= 1 and seen[:4].min() >= 2
+        counts += seen
+    np.testing.assert_allclose(counts[:4] / epochs, 2.5, atol=0.25)
+
+
+def test_class_balance_shows_rare_classes_more_often():
+    images = 60
+    ds = load_shapes(
+        "train", num_images=images, size=32, objects=(1, 1), batch_size=4, train=True, seed=0,
+        class_balance=1.0,
+    )  # fmt: skip
+    plain = load_shapes("train", num_images=images, size=32, objects=(1, 1), batch_size=4)
+
+    def frequencies(dataset):
+        classes = np.concatenate([b["bounding_boxes"]["classes"].numpy() for b in dataset])
+        return np.bincount(classes[classes >= 0], minlength=3) / np.sum(classes >= 0)
+
+    fractions = frequencies(plain)
+    expected = np.sqrt(fractions) / np.sqrt(fractions).sum()
+    np.testing.assert_allclose(frequencies(ds), expected, atol=0.04)
+    assert len(ds) > len(plain)
+    with pytest.raises(ValueError, match="class_balance"):
+        load_shapes("train", num_images=4, train=True, class_balance=2.0)
+    with pytest.raises(ValueError, match="train=True"):
+        load_shapes("val", num_images=4, class_balance=0.1)

@@ -121,6 +121,23 @@ def test_streamed_training_is_full_seeded_and_complete(builder):
     assert len(seen) == 12 and set(seen) == set(range(1000, 1010))
 
 
+def test_streaming_shards_read_files_of_their_own(tmp_path):
+    """Together they see every image; each has its half of every batch."""
+    config = tfds.download.DownloadConfig(num_shards=4)
+    builder = TinyDetection(data_dir=str(tmp_path))
+    builder.download_and_prepare(download_config=config)
+    assert builder.info.splits["train"].num_shards == 4
+    options = {"batch_size": 4, "image_size": (32, 48), "train": True, "streaming": True}
+    parts = [load_tfds(builder, "train", shard=(i, 2), **options) for i in range(2)]
+    seen = []
+    for part in parts:
+        batches = list(part)
+        assert len(batches) == len(part) == 3
+        assert all(len(batch["images"]) == 2 for batch in batches)
+        seen.append({int(i) for batch in batches for i in batch["image_ids"]})
+    assert seen[0] | seen[1] == set(range(1000, 1010)) and not seen[0] & seen[1]
+
+
 def test_mosaic_cannot_be_streamed(builder):
     with pytest.raises(ValueError, match="streaming=False"):
         load_tfds(

@@ -81,12 +81,11 @@ def tensorflow_dataset(batch):
 
 
 def losses(prepare=lambda batch: batch):
-    # Running statistics: live ones are of each replica's own images.
     import keras_gflv2
 
     keras.utils.set_random_seed(0)
     model = keras_gflv2.GFLV2(
-        keras_gflv2.backbones.ResNet(18, base_channels=8),
+        keras_gflv2.backbones.ResNet(18, base_channels=8, batch_norm_statistics="batch"),
         3,
         fpn_channels=16,
         head_channels=16,

@@ -223,6 +223,21 @@ def test_quality_is_left_out_of_gflv1():
     assert keras_gflv2.GFLV2.from_config(model.get_config()).quality_statistics == ()
 
 
+def test_only_gflv1_has_logits_to_train():
+    """A score of almost 1 has no digits in float32 that its loss could be taken of."""
+    loss = keras_gflv2.losses.QualityFocalLoss(from_logits=True)
+    with pytest.raises(ValueError, match="from_logits"):
+        small_model().compile("sgd", classification_loss=loss)
+    model = small_model(quality_statistics=())
+    batch = random_batch(size=(64, 64))
+    histories = []
+    for classification_loss in (None, loss, keras_gflv2.losses.QualityFocalLoss()):
+        model.compile("sgd", classification_loss=classification_loss)
+        histories.append(model.evaluate(batch, verbose=0, return_dict=True))
+    assert histories[0] == histories[1]  # its default
+    assert histories[2] == pytest.approx(histories[0], rel=1e-5)
+
+
 def test_losses_optimizer_and_decoder_can_be_replaced():
     batch = random_batch()
     model = small_model(prediction_decoder=PredictionDecoder(max_detections=7))

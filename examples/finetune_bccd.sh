@@ -26,6 +26,9 @@ bccd=(--model "$output/shapes/preset" --data "voc:$data:train" --validation-data
   --image-size 240 320 --batch-size 4 --epochs 36 --vertical-flip 0.5 --rotate90 0.5 --scale 0.7 1.4
   --seed "$seed")
 train "finetune_$seed" "${bccd[@]}" --recipe finetune
-train "finetune_mosaic_$seed" "${bccd[@]}" --recipe finetune --mosaic 0.5
-train "finetune_no_ema_$seed" "${bccd[@]}" --recipe finetune --ema 0
+train "mosaic_$seed" "${bccd[@]}" --recipe finetune --mosaic 0.5
+train "no_ema_$seed" "${bccd[@]}" --recipe finetune --ema 0
 train "1x_$seed" "${bccd[@]}" --recipe 1x
+
+python "$(dirname "$0")/measure_tta.py" --data-dir "$data" --output "$output/finetune_bccd_$seed.csv" \
+  "$output"/{finetune,mosaic,no_ema,1x}_"$seed"/preset

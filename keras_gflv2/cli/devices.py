@@ -5,6 +5,7 @@ backend wants it: TF_CONFIG, KERAS_DISTRIBUTION_*, or torchrun's variables.
 """
 
 import contextlib
+import datetime
 import os
 import subprocess
 import sys
@@ -101,7 +102,9 @@ def _torch(devices):
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
+    # The others wait while the first process measures.
+    patience = datetime.timedelta(hours=3)
+    torch.distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=patience)
     return contextlib.nullcontext(), torch.distributed.get_world_size()
 
 

@@ -50,7 +50,8 @@ AUGMENTATIONS = {
     "contrast": "largest relative change",
     "saturation": "largest relative change",
     "hue": "largest rotation in turns, up to 0.5",
-    "mosaic": "probability that an image is put together from parts of four",
+    "mosaic": "probability that an image is put together from parts of four, in all epochs but the "
+    "last quarter",
 }
 
 
@@ -294,7 +295,10 @@ def _augmentation(arguments):
     from keras_gflv2.data import Augmentation
 
     values = {name: getattr(arguments, name) for name in AUGMENTATIONS}
-    return Augmentation(**{**values, "scale": tuple(values["scale"])})
+    epochs = arguments.epochs or _recipe(arguments).epochs
+    # The last quarter sees images as they are in use.
+    mosaic_epochs = epochs - epochs // 4
+    return Augmentation(**{**values, "scale": tuple(values["scale"])}, mosaic_epochs=mosaic_epochs)
 
 
 def _recipe(arguments):

@@ -37,6 +37,8 @@ class Augmentation:
         saturation: largest relative change of the distance to the pixel's grey.
         hue: largest rotation of the hue in turns, 0..0.5.
         mosaic: probability that an image is put together from parts of 4 images, each at its scale.
+        mosaic_epochs: number of epochs with mosaics; those after them show whole images, as they
+            are in use. None for all.
         min_visible: a box of which less than this part of its area remains in view is dropped.
     """
 
@@ -51,14 +53,21 @@ class Augmentation:
     hue: float = 0.0
     mosaic: float = 0.0
     min_visible: float = 0.3
+    mosaic_epochs: int | None = None
 
     def __post_init__(self):
-        limits = {field.name: 1.0 for field in dataclasses.fields(self) if field.name != "scale"}
+        names = [field.name for field in dataclasses.fields(self)]
+        limits = {name: 1.0 for name in names if name not in ("scale", "mosaic_epochs")}
         limits["hue"] = 0.5
         for name, limit in limits.items():
             value = getattr(self, name)
             if not 0 <= value <= limit:
                 raise ValueError(f"`{name}` must be in 0..{limit:g}. Received: {name}={value!r}")
+        if self.mosaic_epochs is not None and self.mosaic_epochs < 0:
+            raise ValueError(
+                "`mosaic_epochs` must be None or a number of epochs. "
+                f"Received: mosaic_epochs={self.mosaic_epochs!r}"
+            )
         try:
             low, high = (float(factor) for factor in self.scale)
         except (TypeError, ValueError):

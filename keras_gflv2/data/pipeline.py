@@ -94,6 +94,7 @@ def build_dataset(
         seed=shared_seed(seed, shard),
         rotate90=augmentation.rotate90 if augmentation else 0.0,
         mosaic=augmentation.mosaic if augmentation else 0.0,
+        mosaic_epochs=augmentation.mosaic_epochs if augmentation else None,
         repeats=_repeats(records, len(class_names), class_balance),
         shard=shard,
     )

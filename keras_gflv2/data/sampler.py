@@ -35,6 +35,7 @@ class BatchSampler:
         seed: int or None.
         rotate90: probability that a batch is turned by 90 degrees.
         mosaic: probability that an example is a mosaic.
+        mosaic_epochs: number of epochs after which none is; None for never.
         repeats: float (num_images,), at least 1: how often an epoch has each image on average.
         shard: `(index, count)`: yield only this part of every batch, of `count` equal ones. All
             parts of a batch have one plan, so they make up the batch that is made alone.
@@ -50,6 +51,7 @@ class BatchSampler:
         seed=None,
         rotate90=0.0,
         mosaic=0.0,
+        mosaic_epochs=None,
         repeats=None,
         shard=(0, 1),
     ):
@@ -61,6 +63,7 @@ class BatchSampler:
         self.seed = choose_seed(seed)
         self.rotate90 = rotate90
         self.mosaic = mosaic
+        self.mosaic_epochs = mosaic_epochs
         self.repeats = np.ones(len(self.sizes)) if repeats is None else np.asarray(repeats)
         self.shard = shard
         self.next_epoch = self.next_step = 0
@@ -78,8 +81,9 @@ class BatchSampler:
 
     def _epoch(self, epoch):
         random = np.random.default_rng([self.seed, epoch])
+        is_over = self.mosaic_epochs is not None and epoch >= self.mosaic_epochs
         for indices in self._batches(random):
-            yield self._plan_batch(indices, random)
+            yield self._plan_batch(indices, random, 0.0 if is_over else self.mosaic)
 
     def set_position(self, epoch, step=0):
         """Makes the next pass that of an epoch, from one of its steps on."""
@@ -167,7 +171,7 @@ class BatchSampler:
         # Rounded, for sums of 1 that floats leave a little above a whole number.
         return int(np.ceil(round(float(self.repeats[group].sum()), 6)))
 
-    def _plan_batch(self, indices, random):
+    def _plan_batch(self, indices, random, mosaic):
         short = self.short_sides[random.integers(len(self.short_sides))]
         quarter_turn = bool(random.random() < self.rotate90)
         group = next(group for group in self.groups if not self.mosaic or indices[0] in group)
@@ -185,7 +189,7 @@ class BatchSampler:
             "image_size": np.tile(np.array([short, self.longest], "int32"), (count, 1)),
             "canvas": np.tile(np.array(canvas, "int32"), (count, 1)),
             "quarter_turn": np.full(count, quarter_turn),
-            "mosaic": random.random(count) < self.mosaic,
+            "mosaic": random.random(count) < mosaic,
         }
 
     def _used_edges(self, short):

@@ -120,6 +120,16 @@ def test_datasets_with_one_seed_agree_and_reshuffle():
     assert epoch_ids(second) == second_epoch  # To resume at epoch 1.
 
 
+def test_mosaics_end_with_their_epochs():
+    mosaics = sampler([LANDSCAPE] * 8, seed=0, mosaic=1.0, mosaic_epochs=2)
+    shown = [all(plan["mosaic"].all() for plan in mosaics()) for _ in range(3)]
+    assert shown == [True, True, False]
+    mosaics.set_position(2)
+    assert not any(plan["mosaic"].any() for plan in mosaics())
+    with pytest.raises(ValueError, match="mosaic_epochs"):
+        Augmentation(mosaic_epochs=-1)
+
+
 @pytest.mark.parametrize("count", [2, 4])
 def test_shards_make_up_the_batches_of_one_process(count):
     """The same pixels too: mosaic and turns are planned for the whole batch."""

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 from keras_gflv2 import cli
 from keras_gflv2.cli import train
+from keras_gflv2.training import read_position
 
 BACKEND = keras.backend.backend()
 # Live batch statistics, mosaic, and averaged weights: everything that could depend on the devices.
@@ -93,6 +95,10 @@ def outcome(folder):
 def assert_same(one, other):
     for expected, found in zip(one[1], other[1], strict=True):
         assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert_same_weights(one, other)
+
+
+def assert_same_weights(one, other):
     for expected, found in zip(one[0], other[0], strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
@@ -123,6 +129,29 @@ def test_machines(on_one_device, tmp_path):
     assert_same(on_one_device, outcome(tmp_path / "run"))
     written = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"best.keras", "preset", "curves.png", "detections.png", "log.csv"} <= written
+
+
+@pytest.mark.slow
+def test_machines_that_are_killed_go_on(on_one_device, tmp_path):
+    """In the midst of an epoch: the first one's checkpoint is that of all."""
+    run, always = tmp_path / "run", ["--checkpoint-minutes", "0"]
+    ports = two_free_ports()
+    workers = [start(run, *always, **as_worker(rank, ports)) for rank in (0, 1)]
+    while read_position(run) < (0, 2) and all(worker.poll() is None for worker in workers):
+        time.sleep(0.01)
+    for worker in workers:
+        assert worker.poll() is None
+        worker.kill()
+        worker.wait()
+    epoch, step = read_position(run)
+    assert step > 0
+    ports = two_free_ports()
+    outputs = [
+        result(worker)
+        for worker in [start(run, "--resume", **as_worker(rank, ports)) for rank in (0, 1)]
+    ]
+    assert f"from step {step} of epoch {epoch + 1}" in outputs[0]
+    assert_same_weights(on_one_device, outcome(run))
 
 
 def test_what_devices_cannot_do_is_said():

@@ -1,5 +1,6 @@
 """What tests share: golden arrays of the official implementation and small models."""
 
+import socket
 from pathlib import Path
 
 import keras
@@ -32,6 +33,14 @@ def nchw(array):
 
 def to_numpy(structure):
     return keras.tree.map_structure(keras.ops.convert_to_numpy, structure)
+
+
+def two_free_ports():
+    """Ports of this machine that nobody listens on."""
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("localhost", 0))
+        other.bind(("localhost", 0))
+        return one.getsockname()[1], other.getsockname()[1]
 
 
 def tiny_backbone():

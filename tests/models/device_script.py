@@ -1,6 +1,6 @@
 """Run by test_devices.py in processes of its own.
 
-`train DEVICES` in one process, `work RANK PORT` in two that train together, `predict FOLDER`.
+`train DEVICES` in one process, `work RANK PORT PORT` in two that train together, `predict FOLDER`.
 """
 
 import json
@@ -44,9 +44,9 @@ def train(devices):
     return losses()
 
 
-def work(rank, port):
+def work(rank, *ports):
     """One of two processes on this machine that train together."""
-    backend, addresses = keras.backend.backend(), [f"localhost:{port}", f"localhost:{port + 1}"]
+    backend, addresses = keras.backend.backend(), [f"localhost:{port}" for port in ports]
     if backend == "tensorflow":
         import tensorflow as tf
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from common import random_batch, small_model
+from common import random_batch, small_model, two_free_ports
 
 SCRIPT = Path(__file__).parent / "device_script.py"
 
@@ -45,23 +44,10 @@ def result_of(process):
     return json.loads(next(line for line in output.splitlines() if line.startswith("{")))
 
 
-def two_free_ports():
-    """The first of two neighbouring ports that nobody listens on."""
-    while True:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("localhost", 0))
-            port = one.getsockname()[1]
-            try:
-                other.bind(("localhost", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
-
-
 def test_two_processes_follow_the_losses_of_one():
     """Each has half of every batch, one of them at times no box; as on two machines."""
-    one, port = run("train", 1), two_free_ports()
-    workers = [start("work", rank, port, devices=1) for rank in (0, 1)]
+    one, ports = run("train", 1), two_free_ports()
+    workers = [start("work", rank, *ports, devices=1) for rank in (0, 1)]
     for two in map(result_of, workers):
         for name in one:
             np.testing.assert_allclose(two[name], one[name], rtol=1e-5, atol=1e-7, err_msg=name)

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ import time
 import keras
 import numpy as np
 import pytest
+from common import two_free_ports
 
 from keras_gflv2 import cli
 from keras_gflv2.cli import train
@@ -46,16 +46,6 @@ def result(process):
         process.kill()
     assert process.returncode == 0, output[-3000:]
     return output
-
-
-def two_free_ports():
-    sockets = [socket.socket() for _ in range(2)]
-    for one in sockets:
-        one.bind(("localhost", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def as_worker(rank, ports):

@@ -193,9 +193,13 @@ class Recipe:
         global_batch = batch_size * devices
         steps_per_epoch = math.ceil(num_images / global_batch)
         if learning_rate is None:
-            scale = global_batch / PAPER_BATCH_SIZE
-            learning_rate = self.learning_rate * (scale if self.sgd else math.sqrt(scale))
+            learning_rate = self.peak(global_batch)
         return Plan(self, global_batch, steps_per_epoch, epochs, learning_rate, first_step)
+
+    def peak(self, images):
+        """The highest learning rate for so many images an update."""
+        scale = images / PAPER_BATCH_SIZE
+        return self.learning_rate * (scale if self.sgd else math.sqrt(scale))
 
     def image_size(self, short, longest):
         """`image_size` of a training dataset: with a range of short sides where there is one.

@@ -205,19 +205,28 @@ def share_dataset(model, dataset):
     Args:
         model: the one to train.
         dataset: anything that `fit` takes; without an attribute `shard_position` it stays as it is.
+
+    Raises:
+        ValueError: on JAX, where no distribution tells the processes of each other.
     """
     count = getattr(dataset, "shard_position", (0, 1))[1]
     if count == 1:
         return dataset
     if keras.backend.backend() == "jax":
-        # It would be divided a second time.
-        keras.distribution.distribution().auto_shard_dataset = False
+        distribution = keras.distribution.distribution()
+        if distribution is None:
+            raise ValueError(
+                f"{count} processes run, but each would train alone. Before the model is made: "
+                "keras.distribution.set_distribution(keras.distribution.DataParallel())"
+            )
+        distribution.auto_shard_dataset = False  # it would be divided a second time
     if keras.backend.backend() != "tensorflow":
         return dataset
     strategy = model.distribute_strategy
     local_replicas = strategy.num_replicas_in_sync // count
     if local_replicas > 1:
-        images = next(iter(dataset.element_spec.values())).shape[0]
+        # Of unknown length then: Keras takes batches for steps, of which each has one a replica.
+        images = keras.tree.flatten(dataset.element_spec)[0].shape[0]
         dataset = dataset.rebatch(images // local_replicas, drop_remainder=True)
     return strategy.distribute_datasets_from_function(lambda context: dataset)
 

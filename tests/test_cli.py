@@ -182,6 +182,14 @@ def test_resume_continues_with_the_saved_arguments(tmp_path, capsys):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
 
 
+def test_the_rate_is_for_the_images_of_an_update():
+    dataset = [None] * 10
+    for arguments, rate in (("", 0.005), ("--accumulate 4", 0.02), ("--learning-rate 0.1", 0.1)):
+        command = f"train --output x --batch-size 8 --recipe 1x {arguments}".split()
+        plan = train._plan(cli.parse_arguments(command), dataset)
+        assert (plan.learning_rate, plan.steps_per_epoch) == (pytest.approx(rate), 10)
+
+
 def read_log(run):
     with (run / "log.csv").open() as file:
         return list(csv.DictReader(file))

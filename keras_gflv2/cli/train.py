@@ -306,12 +306,10 @@ def _recipe(arguments):
 
 
 def _plan(arguments, train_ds):
-    return _recipe(arguments).plan(
-        len(train_ds) * arguments.batch_size,
-        arguments.batch_size,
-        epochs=arguments.epochs,
-        learning_rate=arguments.learning_rate,
-    )
+    recipe, batch_size = _recipe(arguments), arguments.batch_size
+    rate = arguments.learning_rate or recipe.peak(batch_size * (arguments.accumulate or 1))
+    images = len(train_ds) * batch_size
+    return recipe.plan(images, batch_size, epochs=arguments.epochs, learning_rate=rate)
 
 
 def _compile(model, plan, arguments):

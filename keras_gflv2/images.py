@@ -15,6 +15,10 @@ from PIL import Image, ImageOps
 MEAN_COLOUR = (123.675, 116.28, 103.53)
 
 EXIF_ORIENTATION_TAG = 0x0112
+# Resizing with a cubic filter overshoots 0..255 a little; 16-bit or normalized pixels are far off.
+PIXEL_RANGE = (-64.0, 320.0)
+# Pixels looked at in each direction of an image: its range shows in few of them.
+PIXEL_SAMPLES = 64
 
 
 def read_image(source, *, exif=True, name=None):
@@ -71,6 +75,41 @@ def read_image_size(source, name=None):
         except Exception:  # A broken EXIF block does not make the pixels unreadable.
             orientation = 1
     return height, width, orientation if orientation in range(1, 9) else 1
+
+
+def check_pixels(images, subject="The images have"):
+    """Raises ValueError where pixels of images (..., H, W, 3) are plainly not RGB in 0..255."""
+    if images.dtype == np.uint8 or 0 in images.shape:
+        return
+    step_y, step_x = (max(side // PIXEL_SAMPLES, 1) for side in images.shape[-3:-1])
+    sample = images[..., ::step_y, ::step_x, :].astype("float32")
+    axes = (-3, -2, -1)
+    has_fractions = np.any((sample > 0) & (sample < 1), axis=axes)
+    check_pixel_range(sample.min(axis=axes), sample.max(axis=axes), has_fractions, subject)
+
+
+def check_pixel_range(low, high, has_fractions, subject="The images have"):
+    """Raises ValueError where the pixels of an image cannot be RGB in 0..255.
+
+    Args:
+        low, high: the least and the greatest of each image, (B,) or ().
+        has_fractions: whether any lies between 0 and 1, likewise. A black image of whole numbers
+            is nothing unusual.
+        subject: how the error's sentence begins.
+    """
+    low, high = np.atleast_1d(low), np.atleast_1d(high)
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise ValueError(f"{subject} pixels that are NaN or infinite.")
+    is_scaled = (high <= 1) & np.atleast_1d(has_fractions)
+    is_normalized = (low <= -0.5) & (high < 16)
+    wrong = is_scaled | is_normalized | (low < PIXEL_RANGE[0]) | (high > PIXEL_RANGE[1])
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        raise ValueError(
+            f"{subject} pixels of {low[first]:.4g}..{high[first]:.4g}, but the model expects RGB "
+            "in 0..255 and normalizes it itself. Multiply images of 0..1 by 255, and leave out "
+            "other preprocessing."
+        )
 
 
 def describe_source(source):
@@ -196,6 +235,7 @@ def _array_to_rgb(array, name):
     elif array.dtype != np.uint8:
         if not np.isfinite(array).all():
             raise ValueError(f"The image array {name} contains values that are not finite.")
+        check_pixels(array, f"The image array {name} has")
         array = np.clip(np.rint(array), 0, 255)
     array = array[..., :3].astype("uint8")
     return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))

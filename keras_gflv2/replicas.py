@@ -231,6 +231,27 @@ def share_dataset(model, dataset):
     return strategy.distribute_datasets_from_function(lambda context: dataset)
 
 
+def batch_divisor(model):
+    """(count, exact): of how many images a batch must be a multiple, or (not exact) have at least.
+
+    Of several processes, those that each reads. A batch that the devices cannot share breaks off
+    in the midst of their communication.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        replicas = model.distribute_strategy.num_replicas_in_sync
+        return max(replicas // process_position()[1], 1), False
+    if backend == "jax":
+        import jax
+
+        distribution = keras.distribution.distribution()
+        if distribution is not None and distribution.batch_dim_name:
+            mesh = distribution.device_mesh
+            devices = mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]
+            return max(devices // jax.process_count(), 1), True
+    return 1, False
+
+
 def is_multi_worker(strategy):
     """Whether a TensorFlow strategy spans several processes."""
     return strategy is not None and strategy.extended._in_multi_worker_mode()

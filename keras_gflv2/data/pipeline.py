@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_gflv2.contract import check_box_format
 from keras_gflv2.data.augmentation import (
     INSTANCE_KEYS,
     Augmentation,
@@ -20,7 +21,6 @@ from keras_gflv2.data.augmentation import (
 )
 from keras_gflv2.data.sampler import BatchSampler, check_image_size, repeat_factors, round_up
 from keras_gflv2.images import read_image
-from keras_gflv2.models.inputs import check_box_format
 from keras_gflv2.replicas import process_position
 
 CACHE_LIMIT = 1_000_000_000  # bytes of decoded pixels

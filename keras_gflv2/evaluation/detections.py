@@ -6,10 +6,11 @@ padding. What scores (`coco.py`) needs to know nothing about batches, resizing o
 """
 
 import dataclasses
-import warnings
 
 import keras
 import numpy as np
+
+from keras_gflv2.contract import DataContract, dense, unpack
 
 
 @dataclasses.dataclass
@@ -57,7 +58,7 @@ def detect_dataset(model, dataset, *, verbose="auto"):
         ValueError: the dataset is empty, repeats an image id, holds a class the model has not, or
             a batch is not a dictionary of images and bounding boxes.
     """
-    check_class_names(model, dataset)
+    DataContract.of(model).check_class_names(getattr(dataset, "class_names", None))
     verbose = 1 if verbose == "auto" else verbose
     progress = keras.utils.Progbar(_num_batches(dataset), verbose=verbose, unit_name="batch")
     images = []
@@ -95,38 +96,6 @@ def category_ids_of(model, dataset=None):
     return [int(category_id) for category_id in category_ids]
 
 
-def check_class_names(model, dataset):
-    """Compares the classes of a model with those of a dataset.
-
-    Raises:
-        ValueError: they differ in number, or are the same names in another order. Other
-            differences ("airplane", "aeroplane") only warn.
-    """
-    names = getattr(dataset, "class_names", None)
-    if not names:
-        return
-    names = [str(name) for name in names]
-    if len(names) != model.num_classes:
-        raise ValueError(
-            f"The model has {model.num_classes} classes, the dataset has {len(names)}: {names}. "
-            "Load the dataset with `class_names=model.class_names`, or give the model as many "
-            "classes: `GFLV2.from_preset(..., num_classes=...)`, then train it."
-        )
-    model_names = getattr(model, "class_names", None)
-    model_names = [str(name) for name in model_names] if model_names else names
-    if sorted(model_names) == sorted(names) and model_names != names:
-        raise ValueError(
-            "The model and the dataset have the same classes in a different order: "
-            f"{model_names} and {names}. Load the dataset with `class_names=model.class_names`."
-        )
-    if model_names != names:
-        warnings.warn(
-            f"The model was made for the classes {model_names}, the dataset has {names}; they are "
-            "compared by position.",
-            stacklevel=3,
-        )
-
-
 def unpack_batch(batch):
     """Brings one batch of a dataset into dense numpy arrays.
 
@@ -140,34 +109,10 @@ def unpack_batch(batch):
         -1 for padding, and those of "ignored", "areas" (B, N), "image_sizes", "original_sizes"
         (B, 2), "image_ids" (B,) which the batch has.
     """
-    if isinstance(batch, (tuple, list)) and len(batch) >= 2:
-        batch = {"images": batch[0], "bounding_boxes": batch[1]}
-    if not isinstance(batch, dict) or not {"images", "bounding_boxes"} <= set(batch):
-        found = sorted(batch) if isinstance(batch, dict) else type(batch).__name__
-        raise ValueError(
-            'A batch must be a dictionary with "images" and "bounding_boxes", or the pair '
-            f"(images, bounding_boxes). Received: {found}."
-        )
-    truth = batch["bounding_boxes"]
-    classes_key = "classes" if "classes" in truth else "labels"
-    if not {"boxes", classes_key} <= set(truth):
-        raise ValueError(
-            '"bounding_boxes" must have "boxes" and "classes" (or "labels"). '
-            f"Received: {sorted(truth)}."
-        )
-    classes = _to_numpy(truth[classes_key], padding=-1)
-    unpacked = {
-        "images": _to_numpy(batch["images"]),
-        "boxes": _to_numpy(truth["boxes"]).reshape(*classes.shape, 4),  # (B, N, 4)
-        "classes": classes,
-    }
-    for key in ("ignored", "areas"):
-        if key in truth:
-            unpacked[key] = _to_numpy(truth[key])
-    for key in ("image_sizes", "original_sizes", "image_ids"):
-        if key in batch:
-            unpacked[key] = _to_numpy(batch[key])
-    return unpacked
+    images, targets = unpack(batch, need_targets=True)
+    given = {**batch, **batch["bounding_boxes"]} if isinstance(batch, dict) else dict(batch[1])
+    others = {key: given[key] for key in ("areas", "original_sizes", "image_ids") if key in given}
+    return {k: _to_numpy(v) for k, v in {"images": images, **dense(targets), **others}.items()}
 
 
 def to_xyxy(boxes, bounding_box_format, height, width):

@@ -12,14 +12,31 @@ from keras_gflv2 import recipes
 from keras_gflv2.assigners import ATSSAssigner
 from keras_gflv2.backbones.resnet import PIXEL_MEAN
 from keras_gflv2.checkpoints.presets import save_to_directory
-from keras_gflv2.images import read_image, resize_image, resize_shape
+from keras_gflv2.contract import (
+    DataContract,
+    at_least_one_box,
+    check_box_format,
+    unpack,
+    usable,
+)
+from keras_gflv2.feeding import (
+    FaultyBoxes,
+    Feeding,
+    TellOfData,
+    is_data_loader,
+    is_tf_dataset,
+    own_errors,
+    training_size,
+    with_callback,
+)
+from keras_gflv2.images import check_pixels, read_image, resize_image, resize_shape
 from keras_gflv2.layers import FeaturePyramid, GFLHead, Integral, PadToMultiple
 from keras_gflv2.losses import DistributionFocalLoss, GIoULoss, QualityFocalLoss
-from keras_gflv2.models import inputs as model_inputs
 from keras_gflv2.models import presets
 from keras_gflv2.postprocessing import PredictionDecoder
 from keras_gflv2.replicas import (
     OneDevicePrediction,
+    batch_divisor,
     is_spread,
     loss_in_logs,
     number_of_replicas,
@@ -95,7 +112,7 @@ class GFLV2(keras.Model):
         name: str = "gflv2",
         **kwargs,
     ):
-        model_inputs.check_box_format(bounding_box_format)
+        check_box_format(bounding_box_format)
         if class_names is not None and len(class_names) != num_classes:
             raise ValueError(
                 f"`class_names` must have num_classes={num_classes} names, got {len(class_names)}."
@@ -157,6 +174,7 @@ class GFLV2(keras.Model):
         self.integral = Integral(name="integral")
         self.assigner = ATSSAssigner()
         self._trackers = {name: keras.metrics.Mean(name=f"{name}_loss") for name in LOSS_WEIGHTS}
+        self.faulty_boxes = FaultyBoxes()
         self._data_parallel_step = None
         self._one_device_prediction = None
 
@@ -255,23 +273,86 @@ class GFLV2(keras.Model):
             self.optimizer.build(self.trainable_variables)
 
     def fit(
-        self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        invalid_boxes="warn",
+        **kwargs,
     ):
         """`keras.Model.fit` on dictionaries or pairs; see `compute_loss` for their contents.
 
-        A recipe's schedule is fitted to the images a step, the steps and the epochs here.
+        Arrays, `tf.data` (ragged boxes too), `keras.utils.PyDataset`, PyTorch's DataLoader and
+        generators. Every batch is checked when it is drawn, of training and validation. A recipe's
+        schedule is fitted to the images per step, the steps and the epochs here.
+
+        Args:
+            invalid_boxes: what to do about boxes of unknown classes or without finite coordinates
+                in data that only the graph sees, such as a dataset that a strategy has
+                distributed: "warn" leaves them out and counts them at the end of each epoch,
+                "raise" stops there. Everywhere else they are an error at once.
+            **kwargs, and the others: as in `keras.Model.fit`.
 
         Raises:
-            ValueError: the first batch (or the arrays) has boxes or classes that cannot be meant.
+            ValueError: a batch has pixels, boxes or classes that cannot be meant, or a dataset has
+                other classes or another box format than the model.
         """
-        arguments = {"batch_size": batch_size, "epochs": epochs, **kwargs}
-        found = model_inputs.check_first_batch(x, y, self.num_classes, self.bounding_box_format)
+        arguments = {
+            "batch_size": batch_size,
+            "epochs": epochs,
+            "validation_split": validation_split,
+            **kwargs,
+        }
         if self._recipe:
-            images, steps = model_inputs.amount(x, y, found, arguments)
+            images, steps = training_size(x, y, arguments)
             images = images and images * processes_of(x)
             self._follow_recipe((images, steps), arguments, verbose)
-        data = share_dataset(self, x)
-        return super().fit(data, y, verbose=verbose, callbacks=callbacks, **arguments)
+        if is_tf_dataset(x) or is_data_loader(x):
+            arguments.setdefault("shuffle", False)  # Keras warns that it cannot
+        feeding, validation = self._feeding(), self._feeding()
+        with own_errors(feeding, validation):
+            data, y = feeding.checked(x, y, batch_size)
+            if validation_data is not None:
+                pair = keras.utils.unpack_x_y_sample_weight(validation_data)
+                size = kwargs.get("validation_batch_size") or batch_size
+                pair = (*validation.checked(*pair[:2], size), *pair[2:])
+                validation_data = keras.utils.pack_x_y_sample_weight(*pair)
+            return super().fit(
+                share_dataset(self, data),
+                y,
+                verbose=verbose,
+                callbacks=with_callback(callbacks, TellOfData(feeding, invalid_boxes)),
+                validation_data=validation_data,
+                **arguments,
+            )
+
+    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", **kwargs):
+        """`keras.Model.evaluate`: the losses, on what `fit` takes, checked as there."""
+        if kwargs.get("_use_cached_eval_dataset"):  # validation, which `fit` has checked
+            return super().evaluate(x, y, batch_size, verbose, **kwargs)
+        feeding = self._feeding()
+        with own_errors(feeding):
+            x, y = feeding.checked(x, y, batch_size)
+            kwargs["callbacks"] = with_callback(kwargs.get("callbacks"), TellOfData(feeding))
+            return super().evaluate(x, y, batch_size, verbose, **kwargs)
+
+    def train_on_batch(self, x, y=None, **kwargs):
+        """`keras.Model.train_on_batch`, checked as in `fit`."""
+        x, y = self._feeding().checked(x, y)
+        return super().train_on_batch(x, y, **kwargs)
+
+    def test_on_batch(self, x, y=None, **kwargs):
+        """`keras.Model.test_on_batch`, checked as in `fit`."""
+        x, y = self._feeding().checked(x, y)
+        return super().test_on_batch(x, y, **kwargs)
+
+    def _feeding(self):
+        return Feeding(DataContract.of(self), divisor=batch_divisor(self))
 
     def _follow_recipe(self, amount, arguments, verbose):
         """Sets the learning rate for (images a step, steps an epoch), either None if unknown."""
@@ -316,15 +397,20 @@ class GFLV2(keras.Model):
         # do not have under MultiWorkerMirroredStrategy. This one is built when it is made.
         pass
 
+    def get_metrics_result(self):
+        result = super().get_metrics_result()
+        result.pop(FaultyBoxes.NAME, None)  # told of at the end of an epoch, if at all
+        return result
+
     def train_step(self, *args):
         # JAX passes its state before the data.
-        images, targets = model_inputs.unpack(args[-1], need_targets=True)
+        images, targets = unpack(args[-1], need_targets=True)
         if self._data_parallel_step:
             return self._data_parallel_step(images, targets)
         return replica_logs(super().train_step(*args[:-1], (images, targets)))
 
     def test_step(self, *args):
-        images, targets = model_inputs.unpack(args[-1], need_targets=True)
+        images, targets = unpack(args[-1], need_targets=True)
         return replica_logs(super().test_step(*args[:-1], (images, targets)))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -340,6 +426,8 @@ class GFLV2(keras.Model):
         del sample_weight
         height, width = ops.shape(x)[1:3]
         shapes = self._level_shapes(height, width)
+        y, num_faulty = usable(at_least_one_box(y), self.num_classes)
+        self.faulty_boxes.update_state(num_faulty)
         boxes = self.convert_boxes(y["boxes"], "xyxy", height, width)
         assigned, counted = self.assigner(
             boxes, y["classes"], shapes, STRIDES, y.get("image_sizes"), y.get("ignored")
@@ -416,10 +504,16 @@ class GFLV2(keras.Model):
             Dictionary of numpy arrays: "boxes" (B, D, 4) in `bounding_box_format`, "classes"
             (B, D), "confidence" (B, D), best first, -1 after the last; "num_detections" (B,).
         """
-        return _without_uncertainties(super().predict(x, *args, **kwargs))
+        feeding = Feeding(DataContract.of(self), need_targets=False)
+        with own_errors(feeding):
+            x, _ = feeding.checked(x)
+            return _without_uncertainties(super().predict(x, *args, **kwargs))
 
     def predict_on_batch(self, x):
         """As `predict`, for one batch, of any size, on one device."""
+        images = unpack(x)[0]
+        if isinstance(images, np.ndarray):
+            check_pixels(images)
         return _without_uncertainties(self._detect_batch(x))
 
     def _detect_batch(self, batch):
@@ -430,7 +524,7 @@ class GFLV2(keras.Model):
         return self._one_device_prediction(batch)
 
     def predict_step(self, *args):
-        images, targets = model_inputs.unpack(args[-1])
+        images, targets = unpack(args[-1])
         outputs = super().predict_step(*args[:-1], (images,))
         if isinstance(outputs, tuple):  # JAX returns the state too
             outputs, state = outputs

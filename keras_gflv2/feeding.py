@@ -16,6 +16,12 @@ import numpy as np
 from keras_gflv2.contract import dense, unpack
 from keras_gflv2.images import PIXEL_SAMPLES, check_pixel_range, check_pixels
 
+SHAPES = {
+    "boxes": (None, None, 4),
+    "classes": (None, None),
+    "ignored": (None, None),
+    "image_sizes": (None, 2),
+}
 KERAS_BATCH_SIZE = 32  # Keras's own, of arrays without `batch_size`
 
 
@@ -98,6 +104,9 @@ class Feeding:
     def _tf_batch(self, tf, element):
         """A batch of a `tf.data.Dataset` in one form, looked at by Python when it is drawn."""
         images, targets = self._unpack(element if len(element) > 1 else element[0])
+        # Generators need not say their shapes; layers want to know at least the rank.
+        images = tf.ensure_shape(images, (None, None, None, 3))
+        targets = {key: tf.ensure_shape(value, SHAPES[key]) for key, value in targets.items()}
         pixels = []
         if images.dtype != tf.uint8:
             shape = tf.shape(images)
@@ -363,6 +372,8 @@ def is_data_loader(x):
 
 
 def _as_array(value):
+    if hasattr(value, "detach"):  # PyTorch's, on any backend
+        return value.detach().cpu().numpy()
     return value if isinstance(value, np.ndarray) else keras.ops.convert_to_numpy(value)
 
 

@@ -1,5 +1,6 @@
 """GFLV2: images in, raw predictions or detections out; the losses that train it."""
 
+import contextlib
 import copy
 import warnings
 
@@ -23,8 +24,6 @@ from keras_gflv2.feeding import (
     FaultyBoxes,
     Feeding,
     TellOfData,
-    is_data_loader,
-    is_tf_dataset,
     own_errors,
     training_size,
     with_callback,
@@ -52,6 +51,13 @@ LEVELS = ("P3", "P4", "P5", "P6", "P7")
 STRIDES = (8, 16, 32, 64, 128)
 # The coarsest level that convolutions reach evenly; P6 and P7 round up.
 SIZE_MULTIPLE = 32
+# Parts of a training's state on JAX, in Keras's order.
+JAX_STATE = (
+    "trainable_variables",
+    "non_trainable_variables",
+    "optimizer_variables",
+    "metrics_variables",
+)
 LOSS_WEIGHTS = {"classification": 1.0, "box": 2.0, "distribution": 0.25}
 
 
@@ -312,10 +318,10 @@ class GFLV2(keras.Model):
             images, steps = training_size(x, y, arguments)
             images = images and images * processes_of(x)
             self._follow_recipe((images, steps), arguments, verbose)
-        if is_tf_dataset(x) or is_data_loader(x):
+        if y is None and not isinstance(x, (dict, keras.utils.PyDataset)):
             arguments.setdefault("shuffle", False)  # Keras warns that it cannot
         feeding, validation = self._feeding(), self._feeding()
-        with own_errors(feeding, validation):
+        with self._guarded(feeding, validation):
             data, y = feeding.checked(x, y, batch_size)
             if validation_data is not None:
                 pair = keras.utils.unpack_x_y_sample_weight(validation_data)
@@ -336,7 +342,7 @@ class GFLV2(keras.Model):
         if kwargs.get("_use_cached_eval_dataset"):  # validation, which `fit` has checked
             return super().evaluate(x, y, batch_size, verbose, **kwargs)
         feeding = self._feeding()
-        with own_errors(feeding):
+        with self._guarded(feeding):
             x, y = feeding.checked(x, y, batch_size)
             kwargs["callbacks"] = with_callback(kwargs.get("callbacks"), TellOfData(feeding))
             return super().evaluate(x, y, batch_size, verbose, **kwargs)
@@ -350,6 +356,26 @@ class GFLV2(keras.Model):
         """`keras.Model.test_on_batch`, checked as in `fit`."""
         x, y = self._feeding().checked(x, y)
         return super().test_on_batch(x, y, **kwargs)
+
+    @contextlib.contextmanager
+    def _guarded(self, *feedings):
+        """Within it, an error of the data comes out as it was, and the weights stay what they are.
+
+        On JAX, Keras takes them out of the model while it trains: an error would lose them.
+        """
+        try:
+            with own_errors(*feedings):
+                yield
+        except BaseException:
+            if keras.backend.backend() == "jax":
+                self.jax_state_sync()
+            raise
+
+    def _get_jax_state(self, **parts):
+        state = super()._get_jax_state(**parts)
+        # An error before the end of the first step finds them here.
+        self._jax_state = dict(zip((part for part in JAX_STATE if parts.get(part)), state))
+        return state
 
     def _feeding(self):
         return Feeding(DataContract.of(self), divisor=batch_divisor(self))
@@ -436,7 +462,9 @@ class GFLV2(keras.Model):
         replicas = number_of_replicas()
         for name, value in losses.items():
             # Every replica holds its part of the sum.
-            self._trackers[name].update_state(loss_in_logs(value))
+            # TensorFlow counts a constant weight of the step that finds no more data, too.
+            weight = 1.0 + 0.0 * ops.stop_gradient(value)
+            self._trackers[name].update_state(loss_in_logs(value), sample_weight=weight)
         total = sum(losses.values())
         if self.losses:
             total = total + sum(self.losses) / replicas
@@ -505,7 +533,7 @@ class GFLV2(keras.Model):
             (B, D), "confidence" (B, D), best first, -1 after the last; "num_detections" (B,).
         """
         feeding = Feeding(DataContract.of(self), need_targets=False)
-        with own_errors(feeding):
+        with self._guarded(feeding):
             x, _ = feeding.checked(x)
             return _without_uncertainties(super().predict(x, *args, **kwargs))
 

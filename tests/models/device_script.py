@@ -5,7 +5,10 @@
 
 import json
 import os
+import re
 import sys
+import warnings
+from itertools import repeat
 
 import keras
 import numpy as np
@@ -35,13 +38,13 @@ def train(devices):
             tf.distribute.MirroredStrategy(names) if devices > 1 else tf.distribute.get_strategy()
         )
         with strategy.scope():
-            return losses()
+            return losses(odd_batch=devices > 1)
     if devices == 1:
         return losses()
     keras.distribution.set_distribution(
         keras.distribution.DataParallel(devices=keras.distribution.list_devices()[:devices])
     )
-    return losses()
+    return losses(odd_batch=True)
 
 
 def work(rank, *ports):
@@ -80,7 +83,7 @@ def tensorflow_dataset(batch):
     return tf.data.Dataset.from_tensor_slices(batch).batch(4).with_options(options)
 
 
-def losses(prepare=lambda batch: batch):
+def losses(prepare=lambda batch: batch, odd_batch=False):
     import keras_gflv2
 
     keras.utils.set_random_seed(0)
@@ -101,7 +104,25 @@ def losses(prepare=lambda batch: batch):
         for name, values in logs.items():
             history.setdefault(name, []).append(float(values[0]))
     history["weights"] = [float(np.linalg.norm(weight)) for weight in model.get_weights()]
+    if odd_batch:
+        history["left out"] = list(map(images_left_out, repeat(model), (False, True)))
     return history
+
+
+def images_left_out(model, as_dataset):
+    """How many of 5 images `fit` says it left out, in batches of 4; losses stay finite."""
+    batch = keras.tree.map_structure(lambda array: array[:5], random_batch(0, 5, (64, 96)))
+    data, size = batch, 4
+    if as_dataset:
+        import tensorflow as tf
+
+        data, size = tf.data.Dataset.from_tensor_slices(batch).batch(4), None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        logs = model.fit(data, batch_size=size, epochs=2, verbose=0).history
+    assert len(logs["loss"]) == 2 and np.isfinite(logs["loss"]).all()
+    said = [re.match(r"(\d+) images were left out", str(w.message)) for w in caught]
+    return [int(match.group(1)) for match in said if match]
 
 
 def predict(folder):

@@ -60,6 +60,8 @@ def test_two_devices_follow_the_losses_of_one():
     assert len(one["loss"]) == 5
     for name in one:
         np.testing.assert_allclose(two[name], one[name], rtol=1e-5, atol=1e-7, err_msg=name)
+    # A last batch of one image, in arrays (left out once) and in a dataset (in each epoch).
+    assert two["left out"] == [[1], [1, 1]]
 
 
 @pytest.mark.skipif(

@@ -73,10 +73,12 @@ def load_coco(
     report = Report(path, invalid_boxes)
     images = [_read_image(entry, path) for entry in content["images"]]
     categories = _read_categories(content["categories"], path)
-    if class_names is None:
-        categories = _leave_out_root(categories, content, report)
-    else:
-        categories = _select_categories(categories, check_class_names(class_names), path)
+    if _has_root(categories, content["annotations"], path):
+        root, *others = categories
+        if class_names is None or any(other["name"] == root["name"] for other in others):
+            categories = others
+            report.add("root_categories", root["name"])
+    categories = _select_categories(categories, class_names, path)
     objects = _read_annotations(content["annotations"], images, categories, path)
     folder = ImageFolder(image_dir, allow_outside)
     records = [
@@ -130,38 +132,38 @@ def _read_image(entry, path):
 
 def _read_categories(categories, path):
     """Returns id, name and supercategory of all categories, sorted by id."""
-    found = {}
+    found = []
     for entry in categories:
         name = _text(_value(entry, "name", "a category", path), "'name'", f"{path}: a category")
-        if name in found:
-            raise ValueError(f"{path}: the category name {name!r} occurs twice.")
         what = f"the category {name!r}"
         category_id = read_id(_value(entry, "id", what, path), "'id'", f"{path}: {what}")
         parent = entry.get("supercategory")
-        found[name] = {"id": category_id, "name": name, "supercategory": parent}
-    return sorted(found.values(), key=lambda category: id_order(category["id"]))
+        found.append({"id": category_id, "name": name, "supercategory": parent})
+    return sorted(found, key=lambda category: id_order(category["id"]))
 
 
-def _leave_out_root(categories, content, report):
-    """Drops the category 0 that Roboflow adds as the parent of all others."""
+def _has_root(categories, annotations, path):
+    """Whether the first category is the root that Roboflow adds: parent of all, without objects."""
     root, *others = categories
-    name = root["name"]
-    is_parent = others and all(category["supercategory"] == name for category in others)
+    is_parent = others and all(other["supercategory"] == root["name"] for other in others)
     is_first = id_order(root["id"]) == id_order(0) and root["supercategory"] == "none"
-    if not is_first or not is_parent:
-        return categories
-    table = IdTable([category["id"] for category in categories], "category", report.source)
-    for entry in content["annotations"]:
-        category_id = entry.get("category_id") if isinstance(entry, dict) else None
-        if isinstance(category_id, (int, float, str)) and table.find(category_id) == 0:
-            return categories
-    report.add("root_categories", name)
-    return others
+    if not is_parent or not is_first:
+        return False
+    table = IdTable([category["id"] for category in categories], "category", path)
+    used = (entry.get("category_id") for entry in annotations if isinstance(entry, dict))
+    return all(table.find(value) != 0 for value in used if isinstance(value, (int, float, str)))
 
 
 def _select_categories(categories, class_names, path):
-    """Returns the categories of the given names, in their order."""
-    by_name = {category["name"]: category for category in categories}
+    """Returns the categories of the given names, in their order; all of them for None."""
+    by_name = {}
+    for category in categories:
+        if category["name"] in by_name:
+            raise ValueError(f"{path}: the category name {category['name']!r} occurs twice.")
+        by_name[category["name"]] = category
+    if class_names is None:
+        return categories
+    class_names = check_class_names(class_names)
     for name in class_names:
         if name not in by_name:
             raise ValueError(
@@ -223,7 +225,7 @@ def _read_area(area, box, where):
 
 
 def _make_record(image, objects, folder, report, path):
-    where = f"{path}: the image {image['id']!r}"
+    where = f"{path}: image {image['id']!r}"
     file, repaired = folder.find([image["name"]], where)
     if file is None:
         raise FileNotFoundError(

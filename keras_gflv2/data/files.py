@@ -9,7 +9,7 @@ import unicodedata
 import urllib.parse
 import xml.etree.ElementTree as ElementTree
 
-DECLARED_ENCODING = re.compile(rb"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([^"']+)["']""")
+DECLARED_ENCODING = re.compile(rb"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([\w.:-]+)["']""")
 # Programs declare an encoding and write its extension.
 EXTENDED_ENCODINGS = {
     "gb2312": "gb18030",
@@ -36,18 +36,36 @@ def read_json(path):
         raise ValueError(f"{path} is not a valid JSON file: {error}") from error
 
 
-def read_text(path, declared=None):
-    """Returns the text of a file without its byte order mark.
-
-    Args:
-        path: path of the file.
-        declared: name of the encoding that the file declares; UTF-8 by default. A byte order mark
-            and the zero bytes of UTF-16 and UTF-32 outweigh it.
+def read_text(path):
+    """Returns the text of a file in UTF-8, UTF-16 or UTF-32, without its byte order mark.
 
     Raises:
-        ValueError: the encoding is unknown or not that of the file; the message names both.
+        ValueError: the file has another encoding; the message names the file.
+    """
+    return _to_text(path.read_bytes(), path)
+
+
+def parse_xml(path):
+    """Returns the root element of an XML file in any encoding that Python knows.
+
+    Raises:
+        ValueError: the file is not valid XML or defines entities; the message names the file.
     """
     content = path.read_bytes()
+    # The parser itself knows four encodings only.
+    match = DECLARED_ENCODING.match(content)
+    text = _to_text(content, path, match and match[1].decode("latin-1"))
+    if "<!ENTITY" in text:
+        # A few nested ones unfold into gigabytes.
+        raise ValueError(f"{path} defines XML entities, which are not supported. Remove them.")
+    try:
+        return ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{path} is not a valid XML file: {error}") from error
+
+
+def _to_text(content, path, declared=None):
+    """Decodes by the byte order mark or the zero bytes of UTF-16 and UTF-32, else as declared."""
     encoding = json.detect_encoding(content)
     # Programs on Windows declare UTF-16 and write UTF-8.
     if declared and encoding == "utf-8" and not declared.lower().startswith(("utf-16", "utf-32")):
@@ -72,24 +90,6 @@ def _decode(content, encoding):
         if extended is None:
             raise
         return content.decode(extended)
-
-
-def parse_xml(path):
-    """Returns the root element of an XML file.
-
-    Raises:
-        ValueError: the file is not valid XML or defines entities; the message names it.
-    """
-    # The parser itself knows four encodings only.
-    match = DECLARED_ENCODING.match(path.read_bytes()[:1024])
-    text = read_text(path, match and match[1].decode("latin-1"))
-    if "<!ENTITY" in text:
-        # A few nested ones unfold into gigabytes.
-        raise ValueError(f"{path} defines XML entities, which are not supported. Remove them.")
-    try:
-        return ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{path} is not a valid XML file: {error}") from error
 
 
 class ImageFolder:
@@ -183,7 +183,7 @@ class ImageFolder:
         # A link beside its file is no second picture.
         if len({os.path.realpath(path) for path in found}) > 1:
             names = [str(path) for path in found]
-            raise ValueError(f"{where}: the image {name!r} does not exist, and {names} both fit.")
+            raise ValueError(f"{where}: there is no file {name!r}, and {names} fit equally well.")
         return found[0] if found else None
 
     def _listing(self, folder):
@@ -206,7 +206,7 @@ def _is_inside(path, folder_parts):
 
 def _outside(name, where, folder):
     return (
-        f"{where}: the image {name!r} lies outside of the folder {folder}. Correct the name, or "
-        "pass the folder that holds all images. If you trust the file, `load_coco` takes "
+        f"{where}: the name {name!r} leads out of the folder {folder}. Correct the name, or pass "
+        "the folder that holds all images. If you trust the file, `load_coco` takes "
         "`allow_outside=True`."
     )

@@ -32,7 +32,7 @@ MESSAGES = {
     "repeated_images": "left out {count} repeated entries of the list of images",
     "repeated_files": "kept {count} entries of files that are listed under several image ids; each "
     "has its own objects only and lacks those of the others, so merge them for training",
-    "repaired_names": "found {count} files under another name than the annotations write",
+    "repaired_names": "found {count} files under other names than the annotations have",
     "root_categories": "left out {count} category that no object has and that is the "
     "'supercategory' of all others, as Roboflow adds it",
     "exif_upright": "turned {count} pictures upright as their EXIF orientation and their stated "

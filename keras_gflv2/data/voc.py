@@ -147,7 +147,7 @@ def _find_class_names(directory):
     names = set()
     for path in sorted((directory / "Annotations").glob("*.xml")):
         for element in parse_xml(path).iterfind("object"):
-            names.add(_text(element, "name", path))
+            names.add(_text(element, "name", f"{path}: an object"))
     if not names:
         raise ValueError(
             f"{directory / 'Annotations'} holds no object, so there are no class names. "
@@ -191,15 +191,15 @@ def _read_objects(root, class_names, path):
     """Returns boxes, classes, ignored of the objects in an annotation, and None for areas."""
     boxes, classes, ignored = [], [], []
     for number, element in enumerate(root.iterfind("object"), start=1):
-        name = _text(element, "name", path)
+        name = _text(element, "name", f"{path}: object {number}")
         where = f"{path}: object {number} ({name})"
         classes.append(class_index(name, class_names, path))
         box = element.find("bndbox")
         if box is None:
-            raise ValueError(f"{path}: an <object> has no <bndbox>.")
+            raise ValueError(f"{where} has no <bndbox>.")
         boxes.append(
             [
-                read_number(_text(box, key, path), f"<{key}>", where, finite=False)
+                read_number(_text(box, key, where), f"<{key}>", where, finite=False)
                 for key in ("xmin", "ymin", "xmax", "ymax")
             ]
         )
@@ -216,8 +216,8 @@ def _stripped(element, key):
     return (element.findtext(key) or "").strip()
 
 
-def _text(element, key, path):
+def _text(element, key, where):
     text = _stripped(element, key)
     if not text:
-        raise ValueError(f"{path}: an <{element.tag}> has no <{key}>.")
+        raise ValueError(f"{where} has no <{key}>.")
     return text

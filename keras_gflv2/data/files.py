@@ -144,7 +144,7 @@ class ImageFolder:
     def _exact(self, name, where):
         """The path as the name is written, None if there is no such file."""
         path = self.folder / name
-        allowed = self._allow_outside or _is_inside(os.path.abspath(path), self._parts)
+        allowed = self._allow_outside or self._parts_within(name) is not None
         if not allowed and not os.path.isabs(name):
             raise ValueError(_outside(name, where, self.folder))
         return path if allowed and os.path.isfile(path) else None
@@ -153,19 +153,30 @@ class ImageFolder:
         """The path after what people and programs do to names is undone, None if there is none."""
         for spelling in dict.fromkeys((name, urllib.parse.unquote(name))):
             written = pathlib.PureWindowsPath(ntpath.normpath(spelling))
-            absolute = bool(written.root)
-            parts = written.parts[absolute:]
-            if ".." in parts and not self._allow_outside:
-                raise ValueError(_outside(name, where, self.folder))
+            if written.root:
+                parts = written.parts[1:]
+            else:
+                parts = self._parts_within(written.as_posix())
+                if parts is None:
+                    path = self.folder / written.as_posix()
+                    if not self._allow_outside:
+                        raise ValueError(_outside(name, where, self.folder))
+                    return path if path.is_file() else None
             for start in range(len(parts)):
                 # The folders in front are those of another machine, or this very folder.
-                if absolute or parts[:start] == self._parts[len(self._parts) - start :]:
+                if written.root or parts[:start] == self._parts[len(self._parts) - start :]:
                     path = self._ignoring_case(parts[start:], name, where)
                     if path is not None:
                         return path
         if os.path.isabs(name) and os.path.isfile(name):
             raise ValueError(_outside(name, where, self.folder))
         return None
+
+    def _parts_within(self, name):
+        """The parts of a name below the folder, None if it leads out of it."""
+        parts = pathlib.Path(os.path.abspath(self.folder / name)).parts
+        count = len(self._parts)
+        return parts[count:] if parts[:count] == self._parts else None
 
     def _ignoring_case(self, parts, name, where):
         """The one file whose path differs from `parts` by case and composition at most."""
@@ -198,10 +209,6 @@ class ImageFolder:
 
 def _fold(name):
     return unicodedata.normalize("NFC", name).casefold()
-
-
-def _is_inside(path, folder_parts):
-    return pathlib.Path(path).parts[: len(folder_parts)] == folder_parts
 
 
 def _outside(name, where, folder):

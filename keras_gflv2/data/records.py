@@ -39,8 +39,9 @@ MESSAGES = {
     "size say",
     "exif_guessed": "turned {count} pictures upright as their EXIF orientation says, as `detect` "
     "does; their annotations do not tell whether the boxes were drawn so",
-    "exif_stored": "read {count} pictures as they are stored, as their annotations were made, and "
-    "not upright as their EXIF orientation says and as `detect` sees them",
+    "exif_stored": "read {count} pictures as they are stored, not upright as their EXIF "
+    "orientation says and `detect` shows them; if their boxes were drawn upright, turn the files "
+    "or correct the sizes that the annotations state",
 }
 # What is known for certain is counted, but no reason to warn.
 CERTAIN = {"exif_upright"}

@@ -11,6 +11,7 @@ from keras_gflv2.data.values import read_flag, read_number, read_size
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 # Lists of one class say for each image whether the class is there, not there or difficult.
+QUOTED_NAME = re.compile(r'"(.+)"')  # Datumaro quotes names with spaces.
 CLASS_LIST_LINE = re.compile(r"(.*\S)\s+(?:-1|0|1)")
 FILE_SUFFIX = re.compile(r"\.(jpe?g|png|bmp|tiff?|webp|xml)$", re.IGNORECASE)
 
@@ -101,6 +102,8 @@ def _read_split(directory, split, report):
     ids = []
     for line, match in zip(lines, columns):
         name = _first_column(line, match[1], directory, path) if has_column else line
+        quoted = QUOTED_NAME.fullmatch(name)
+        name = quoted[1] if quoted else name
         ids.append(_image_id(name, directory, path))
         report.add("repaired_names", name, name != ids[-1])
     if not ids:

@@ -105,6 +105,7 @@ def test_names_that_need_no_repair(folder, name):
         ("/home/someone/photos/a.jpg", "a.jpg"),
         ("sub\\b.JPG", "sub/b.JPG"),
         ("photos\\a.jpg", "a.jpg"),
+        ("..\\photos\\a.jpg", "a.jpg"),
         ("photos/sub/b.JPG", "sub/b.JPG"),
         ("A.JPG", "a.jpg"),
         ("SUB/B.jpg", "sub/b.JPG"),

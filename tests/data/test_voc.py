@@ -162,6 +162,7 @@ def test_images_of_a_list_may_have_spaces_in_their_names(voc_tree):
         (["photo 2", "a photo"], ["photo 2", "a photo"]),
         (["photo -1", "photo 2  1", "solo  0"], ["photo", "photo 2", "solo"]),
         (["photo", "photo 2", "solo"], ["photo", "photo 2", "solo"]),
+        (['"photo 2"  1', "solo 0"], ["photo 2", "solo"]),
     ]:
         path.write_text("\n".join(lines) + "\n")
         ds = load_voc(folder, "train")

@@ -14,7 +14,8 @@ from PIL import Image, ImageOps
 # The mean of ImageNet in RGB. Padding has this colour: the model's normalisation makes it zero.
 MEAN_COLOUR = (123.675, 116.28, 103.53)
 
-# Larger pictures are refused: decoded, they take more than memory should be asked for.
+# Larger pictures are refused before they are decoded: a file of some kilobytes can declare any
+# size. Raise it for files that you trust.
 MAX_PIXELS = 64_000_000
 
 EXIF_ORIENTATION_TAG = 0x0112

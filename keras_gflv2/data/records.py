@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 
-from keras_gflv2.images import MAX_PIXELS, read_image_size
+from keras_gflv2 import images
 
 # Annotations that exceed the image by rounding alone are clipped without a word.
 TOLERANCE = 0.01
@@ -97,7 +97,7 @@ class Report:
         self.source = os.fspath(source)
         self.invalid_boxes = invalid_boxes
         self.counts = dict.fromkeys(MESSAGES, 0)
-        self.files = {key: [] for key in MESSAGES}
+        self.files = {key: {} for key in MESSAGES}
         self._warned = set()
 
     def add(self, key, name, count=1):
@@ -111,15 +111,14 @@ class Report:
                 '`invalid_boxes="drop"` to repair such boxes and count them.'
             )
         self.counts[key] += int(count)
-        if name not in self.files[key]:
-            self.files[key].append(name)
+        self.files[key][name] = True
 
     def warn(self):
         """Warns of everything that was repaired, once for each kind."""
         for key, count in self.counts.items():
             if count and key not in self._warned | CERTAIN:
                 self._warned.add(key)
-                names = self.files[key]
+                names = list(self.files[key])
                 shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
                 message = MESSAGES[key].format(count=count)
                 warnings.warn(f"{self.source}: {message} ({shown})", stacklevel=5)
@@ -159,14 +158,15 @@ def make_record(image, name, objects, report, *, image_id, stated_size=None, siz
     exif = False
     if size is None:
         label = None if isinstance(image, (str, os.PathLike)) else name
-        *size, orientation = read_image_size(image, label)
+        *size, orientation = images.read_image_size(image, label)
         if orientation != 1:
             size, exif = orient(tuple(size), orientation, stated_size, name, report)
     height, width = size
-    if height * width > MAX_PIXELS:
+    if height * width > images.MAX_PIXELS:
         raise ValueError(
-            f"{report.source}: the image {name} has {height} x {width} pixels. At most "
-            f"{MAX_PIXELS:,} are supported: make it smaller, or cut it into parts."
+            f"{report.source}: the image {name} has {width} x {height} pixels, more than the "
+            f"{images.MAX_PIXELS} that are accepted. Make it smaller, or raise "
+            "keras_gflv2.images.MAX_PIXELS if you trust it."
         )
     if stated_size is not None and tuple(stated_size) != (height, width):
         report.add("size_mismatches", name)

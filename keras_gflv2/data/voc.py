@@ -1,5 +1,6 @@
 """Pascal VOC folders: Annotations/*.xml, ImageSets/Main/SPLIT.txt, JPEGImages/*."""
 
+import collections
 import ntpath
 import pathlib
 import re
@@ -108,12 +109,10 @@ def _read_split(directory, split, report):
         report.add("repaired_names", name, name != ids[-1])
     if not ids:
         raise ValueError(f"{path}: the dataset is empty. It lists no image.")
-    unique = list(dict.fromkeys(ids))
-    if len(unique) < len(ids):
-        repeated = sorted({name for name in ids if ids.count(name) > 1})
-        for name in repeated:
-            report.add("repeated_images", name, ids.count(name) - 1)
-    return unique
+    counts = collections.Counter(ids)
+    for name, count in counts.items():
+        report.add("repeated_images", name, count - 1)
+    return list(counts)
 
 
 def _first_column(line, first, directory, path):

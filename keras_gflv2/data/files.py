@@ -161,7 +161,7 @@ class ImageFolder:
                     path = self.folder / written.as_posix()
                     if not self._allow_outside:
                         raise ValueError(_outside(name, where, self.folder))
-                    return path if path.is_file() else None
+                    return path if os.path.isfile(path) else None
             for start in range(len(parts)):
                 # The folders in front are those of another machine, or this very folder.
                 if written.root or parts[:start] == self._parts[len(self._parts) - start :]:

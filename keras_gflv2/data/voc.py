@@ -2,6 +2,7 @@
 
 import collections
 import ntpath
+import os
 import pathlib
 import re
 
@@ -142,7 +143,7 @@ def _image_id(name, directory, path):
 def _has_annotation(name, directory):
     parts = pathlib.PurePath(name)
     inside = not parts.is_absolute() and ".." not in parts.parts
-    return inside and (directory / "Annotations" / f"{name}.xml").is_file()
+    return inside and os.path.isfile(directory / "Annotations" / f"{name}.xml")
 
 
 def _find_class_names(directory):

@@ -14,6 +14,10 @@ from PIL import Image, ImageOps
 # The mean of ImageNet in RGB. Padding has this colour: the model's normalisation makes it zero.
 MEAN_COLOUR = (123.675, 116.28, 103.53)
 
+# Larger pictures are refused before they are decoded: a file of some kilobytes can declare any
+# size. Raise it for files that you trust.
+MAX_PIXELS = 64_000_000
+
 EXIF_ORIENTATION_TAG = 0x0112
 # Resizing with a cubic filter overshoots 0..255 a little; 16-bit or normalized pixels are far off.
 PIXEL_RANGE = (-64.0, 320.0)

@@ -89,7 +89,7 @@ class Augmentation:
         return max(self.brightness, self.contrast, self.saturation, self.hue) > 0
 
 
-def augment(example, frame, seed, augmentation):
+def augment(example, frame, seed, augmentation, padding_color=MEAN_COLOUR):
     """Resizes an example to a frame, scales, shifts and flips it.
 
     The mosaic, the colours and the quarter turn come after, for they concern the result.
@@ -99,13 +99,14 @@ def augment(example, frame, seed, augmentation):
         frame: int32 (2,): height and width of the result, the image resized with its ratio kept.
         seed: int32 (2,).
         augmentation: an `Augmentation`.
+        padding_color: RGB of what the image does not cover.
 
     Returns:
         Example with a float32 image of the frame's size.
     """
     seeds = tf.unstack(tf.random.split(seed, 3))
     if augmentation.moves:
-        example = scale_and_translate(example, frame, seeds[0], augmentation)
+        example = scale_and_translate(example, frame, seeds[0], augmentation, padding_color)
     else:
         example = resize(example, frame)
     if augmentation.horizontal_flip:
@@ -165,11 +166,11 @@ def quarter_turn(example):
     return example | {"image": tf.ensure_shape(image, [None, None, 3]), "boxes": boxes}
 
 
-def scale_and_translate(example, frame, seed, augmentation):
+def scale_and_translate(example, frame, seed, augmentation, padding_color):
     """Scales the image by a random factor and cuts a window of the frame's size out of it.
 
-    A larger image is cropped at a random place; a smaller one is put at a random place on the mean
-    colour. The shift comes on top.
+    A larger image is cropped at a random place; a smaller one is put at a random place on the
+    padding. The shift comes on top.
     """
     factor_seed, place_seed, shift_seed = tf.unstack(tf.random.split(seed, 3))
     low, high = augmentation.scale
@@ -186,11 +187,11 @@ def scale_and_translate(example, frame, seed, augmentation):
     offset = tf.random.stateless_uniform([2], place_seed) * free
     shift = tf.random.stateless_uniform([2], shift_seed, -1.0, 1.0) * augmentation.translate
     offset = tf.cast(tf.round(offset + shift * frame_size), "int32")
-    return place(resize(example, size), frame, offset, augmentation.min_visible)
+    return place(resize(example, size), frame, offset, augmentation.min_visible, padding_color)
 
 
-def place(example, frame, offset, min_visible=0.0):
-    """Puts an image on a frame of the mean colour, at an offset that may be negative.
+def place(example, frame, offset, min_visible=0.0, padding_color=MEAN_COLOUR):
+    """Puts an image on a frame of one color, at an offset that may be negative.
 
     Args:
         example: dictionary as above.
@@ -198,11 +199,12 @@ def place(example, frame, offset, min_visible=0.0):
         offset: int32 (2,): row and column of the image's corner within the frame.
         min_visible: boxes with a smaller visible part become padding; an ignored region stays as
             long as anything of it is visible, for what it hides is still not background.
+        padding_color: RGB of the frame.
 
     Returns:
         Example with a float32 image of the frame's size and boxes clipped to it.
     """
-    image = paste(tf.cast(example["image"], "float32"), frame, offset)
+    image = paste(tf.cast(example["image"], "float32"), frame, offset, padding_color)
     shift = tf.cast(offset, "float32")
     boxes = example["boxes"] + tf.stack([shift[1], shift[0], shift[1], shift[0]])
     size = tf.cast(frame, "float32")
@@ -214,22 +216,22 @@ def place(example, frame, offset, min_visible=0.0):
     return example | {"image": image, "boxes": visible, "classes": classes}
 
 
-def paste(image, frame, offset):
-    """Crops and pads an image with the mean colour: its corner comes to `offset` of the frame."""
+def paste(image, frame, offset, padding_color):
+    """Crops and pads an image with one color: its corner comes to `offset` of the frame."""
     size = tf.shape(image)[:2]
     start = tf.clip_by_value(-offset, 0, size)
     before = tf.clip_by_value(offset, 0, frame)
     length = tf.maximum(tf.minimum(size - start, frame - before), 0)
     image = image[start[0] : start[0] + length[0], start[1] : start[1] + length[1]]
     after = frame - before - length
-    # Concatenation copies pixels exactly; subtracting the mean, padding with zero and adding it
+    # Concatenation copies pixels exactly; subtracting the color, padding with zero and adding it
     # again would not.
-    mean = tf.constant(MEAN_COLOUR, "float32")
-    left = tf.broadcast_to(mean, [length[0], before[1], 3])
-    right = tf.broadcast_to(mean, [length[0], after[1], 3])
+    color = tf.constant(padding_color, "float32")
+    left = tf.broadcast_to(color, [length[0], before[1], 3])
+    right = tf.broadcast_to(color, [length[0], after[1], 3])
     image = tf.concat([left, image, right], axis=1)
-    top = tf.broadcast_to(mean, [before[0], frame[1], 3])
-    bottom = tf.broadcast_to(mean, [after[0], frame[1], 3])
+    top = tf.broadcast_to(color, [before[0], frame[1], 3])
+    bottom = tf.broadcast_to(color, [after[0], frame[1], 3])
     return tf.concat([top, image, bottom], axis=0)
 
 
@@ -277,7 +279,7 @@ def _hue_matrix(turns):
     return tf.matmul(to_rgb, tf.matmul(rotation, to_yiq))
 
 
-def mosaic(examples, seed, min_visible, max_boxes):
+def mosaic(examples, seed, min_visible, max_boxes, padding_color=MEAN_COLOUR):
     """Puts a window of each of 4 examples into the quarters of the first one's frame.
 
     The quarters meet at a random point; objects keep their scale.
@@ -287,6 +289,7 @@ def mosaic(examples, seed, min_visible, max_boxes):
         seed: int32 (2,).
         min_visible: see `place`.
         max_boxes: number of boxes N of the result, at least that of an example.
+        padding_color: RGB of what no example covers.
 
     Returns:
         Example of `max_boxes` boxes. Where more boxes than that are in view, the first example
@@ -303,7 +306,8 @@ def mosaic(examples, seed, min_visible, max_boxes):
         left = centre[1] * column
         height = frame[0] - centre[0] if row else centre[0]
         width = frame[1] - centre[1] if column else centre[1]
-        window = _window(example, tf.stack([height, width]), part_seed, min_visible)
+        size = tf.stack([height, width])
+        window = _window(example, size, part_seed, min_visible, padding_color)
         shift = tf.cast(tf.stack([left, top, left, top]), "float32")
         parts.append(window | {"boxes": window["boxes"] + shift})
     rows = [tf.concat([parts[i]["image"], parts[i + 1]["image"]], axis=1) for i in (0, 2)]
@@ -317,11 +321,11 @@ def mosaic(examples, seed, min_visible, max_boxes):
     )
 
 
-def _window(example, size, seed, min_visible):
+def _window(example, size, seed, min_visible, padding_color):
     """Cuts a window of `size` at a random place; a smaller image is padded."""
     free = tf.cast(tf.maximum(tf.shape(example["image"])[:2] - size, 0), "float32")
     offset = tf.cast(tf.round(tf.random.stateless_uniform([2], seed) * free), "int32")
-    return place(example, size, -offset, min_visible)
+    return place(example, size, -offset, min_visible, padding_color)
 
 
 INSTANCE_KEYS = ("boxes", "classes", "ignored", "areas")

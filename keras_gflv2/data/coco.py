@@ -1,10 +1,21 @@
 """COCO annotation files (instances_*.json) with a folder of images."""
 
-import json
 import pathlib
+import reprlib
 
+import numpy as np
+
+from keras_gflv2.data.files import ImageFolder, read_json
 from keras_gflv2.data.pipeline import build_dataset
-from keras_gflv2.data.records import Report, check_class_names, make_record
+from keras_gflv2.data.records import TOLERANCE, Report, check_class_names, make_record
+from keras_gflv2.data.values import (
+    IdTable,
+    id_order,
+    read_flag,
+    read_id,
+    read_number,
+    read_size,
+)
 
 
 def load_coco(
@@ -23,10 +34,13 @@ def load_coco(
     cache="auto",
     class_balance=0.0,
     shard="auto",
+    padding_color=None,
+    allow_outside=False,
 ):
     """Loads a dataset in COCO's format.
 
-    Images without annotations are kept; crowds come as ignored.
+    Images without annotations are kept; crowds come as ignored. Numbers, flags and ids may be
+    strings, as some exporters write them.
 
     ```python
     val_ds = keras_gflv2.data.load_coco("annotations/instances_val2017.json", "val2017")
@@ -35,36 +49,48 @@ def load_coco(
 
     Args:
         annotation_file: path of the JSON file with "images", "annotations" and "categories".
-        image_dir: folder of the images.
+        image_dir: folder of the images. A "file_name" that is a path of another system, or differs
+            from the file by the case of its letters, is repaired and counted in `ds.report`.
         class_names: names of the file's categories in the order of the classes. By default the
-            categories sorted by their id.
+            categories sorted by their id, without the root category that Roboflow adds.
         batch_size, image_size, bounding_box_format, train, shuffle, seed, augmentation, cache,
-            class_balance, shard: see `keras_gflv2.data.build_dataset`.
+            class_balance, shard, padding_color: see `keras_gflv2.data.build_dataset`.
         invalid_boxes: "drop" repairs boxes, warns, and counts in `ds.report`; "error" raises.
+        allow_outside: whether a "file_name" may lead out of `image_dir`, as "../a.jpg" does. Allow
+            it for files that you trust only.
 
     Returns:
-        `tf.data.Dataset` as `keras_gflv2.data.build_dataset` describes. The batches carry COCO's
-        image ids; `ds.category_ids` are COCO's category ids in the order of the classes.
+        `tf.data.Dataset` as `keras_gflv2.data.build_dataset` describes. `ds.image_ids` are the
+        file's image ids as they are, and the batches carry them where all are ints, else the index
+        into them. `ds.category_ids` are the file's category ids in the order of the classes.
 
     Raises:
         FileNotFoundError: the annotation file or an image is missing.
         ValueError: the annotation file cannot be used; the message names the file and the key.
     """
     path = pathlib.Path(annotation_file)
-    content = _read_json(path)
+    content = _read_content(path)
     report = Report(path, invalid_boxes)
-    class_names, category_ids = _read_categories(content["categories"], class_names, path)
-    objects = _read_annotations(content, category_ids, class_names, path)
+    images = [_read_image(entry, path) for entry in content["images"]]
+    categories = _read_categories(content["categories"], path)
+    if _has_root(categories, content["annotations"], path):
+        root, *others = categories
+        if class_names is None or any(other["name"] == root["name"] for other in others):
+            categories = others
+            report.add("root_categories", root["name"])
+    categories = _select_categories(categories, class_names, path)
+    objects = _read_annotations(content["annotations"], images, categories, path)
+    folder = ImageFolder(image_dir, allow_outside)
     records = [
-        _read_record(entry, index, pathlib.Path(image_dir), objects, report, path)
-        for index, entry in enumerate(content["images"])
+        _make_record(image, image_objects, folder, report, path)
+        for image, image_objects in zip(images, objects)
     ]
+    _count_corner_boxes(objects, records, report)
     return build_dataset(
         records,
         report,
-        class_names=class_names,
-        category_ids=category_ids,
-        image_ids=[entry["id"] for entry in content["images"]],
+        class_names=[category["name"] for category in categories],
+        category_ids=[category["id"] for category in categories],
         batch_size=batch_size,
         image_size=image_size,
         bounding_box_format=bounding_box_format,
@@ -75,17 +101,13 @@ def load_coco(
         cache=cache,
         class_balance=class_balance,
         shard=shard,
+        padding_color=padding_color,
     )
 
 
-def _read_json(path):
+def _read_content(path):
     """Returns the content of the annotation file, checked for its three lists."""
-    if not path.is_file():
-        raise FileNotFoundError(f"The annotation file {path} does not exist.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not a valid JSON file: {error}") from error
+    content = read_json(path)
     for key in ("images", "annotations", "categories"):
         found = content.get(key) if isinstance(content, dict) else None
         if not isinstance(found, list):
@@ -93,108 +115,154 @@ def _read_json(path):
                 f"{path} has no list {key!r}. A COCO file has 'images', 'annotations' and "
                 "'categories'."
             )
-    if not content["images"]:
-        raise ValueError(f"{path}: the dataset is empty. 'images' lists no image.")
+    for key, none in (("images", "lists no image"), ("categories", "defines no category")):
+        if not content[key]:
+            raise ValueError(f"{path}: the dataset is empty. {key!r} {none}.")
     return content
 
 
-def _read_categories(categories, class_names, path):
-    """Returns the class names and COCO's ids, both in the order of the classes."""
-    by_name = {}
+def _read_image(entry, path):
+    """Returns id, file_name and stated size of an image."""
+    image_id = read_id(_value(entry, "id", "an image", path), "'id'", f"{path}: an image")
+    what = f"the image {image_id!r}"
+    name = _text(_value(entry, "file_name", what, path), "'file_name'", f"{path}: {what}")
+    size = read_size(entry.get("height"), entry.get("width"), f"{path}: {what} ({name})")
+    return {"id": image_id, "name": name, "size": size}
+
+
+def _read_categories(categories, path):
+    """Returns id, name and supercategory of all categories, sorted by id."""
+    found = []
     for entry in categories:
-        name = str(_value(entry, "name", "a category", path))
-        if name in by_name:
-            raise ValueError(f"{path}: the category name {name!r} occurs twice.")
-        by_name[name] = _value(entry, "id", f"the category {name!r}", path)
-    if len(set(by_name.values())) < len(by_name):
-        raise ValueError(f"{path}: two categories have the same 'id'.")
+        name = _text(_value(entry, "name", "a category", path), "'name'", f"{path}: a category")
+        what = f"the category {name!r}"
+        category_id = read_id(_value(entry, "id", what, path), "'id'", f"{path}: {what}")
+        parent = entry.get("supercategory")
+        found.append({"id": category_id, "name": name, "supercategory": parent})
+    return sorted(found, key=lambda category: id_order(category["id"]))
+
+
+def _has_root(categories, annotations, path):
+    """Whether the first category is the root that Roboflow adds: parent of all, without objects."""
+    root, *others = categories
+    is_parent = others and all(other["supercategory"] == root["name"] for other in others)
+    is_first = id_order(root["id"]) == id_order(0) and root["supercategory"] == "none"
+    if not is_parent or not is_first:
+        return False
+    table = IdTable([category["id"] for category in categories], "category", path)
+    used = (entry.get("category_id") for entry in annotations if isinstance(entry, dict))
+    return all(table.find(value) != 0 for value in used if isinstance(value, (int, float, str)))
+
+
+def _select_categories(categories, class_names, path):
+    """Returns the categories of the given names, in their order; all of them for None."""
+    by_name = {}
+    for category in categories:
+        if category["name"] in by_name:
+            raise ValueError(f"{path}: the category name {category['name']!r} occurs twice.")
+        by_name[category["name"]] = category
     if class_names is None:
-        class_names = sorted(by_name, key=by_name.get)
+        return categories
     class_names = check_class_names(class_names)
     for name in class_names:
         if name not in by_name:
             raise ValueError(
                 f"`class_names` has {name!r}, which {path} does not define. "
-                f"Its categories: {sorted(by_name, key=by_name.get)}"
+                f"Its categories: {list(by_name)}"
             )
-    return class_names, [by_name[name] for name in class_names]
+    return [by_name[name] for name in class_names]
 
 
-def _read_annotations(content, category_ids, class_names, path):
-    """Returns the objects of each image id: lists of boxes, classes, ignored and areas."""
-    objects = {}
-    for entry in content["images"]:
-        image_id = _value(entry, "id", "an image", path)
-        if image_id in objects:
-            raise ValueError(f"{path}: the image id {image_id} occurs twice.")
-        objects[image_id] = ([], [], [], [])
-    classes = {category_id: index for index, category_id in enumerate(category_ids)}
-    for entry in content["annotations"]:
+def _read_annotations(annotations, images, categories, path):
+    """Returns the objects of each image: lists of boxes, classes, ignored and areas."""
+    image_table = IdTable([image["id"] for image in images], "image", path)
+    category_table = IdTable([category["id"] for category in categories], "category", path)
+    objects = [([], [], [], []) for _ in images]
+    for entry in annotations:
         what = f"annotation {entry.get('id', '?') if isinstance(entry, dict) else entry!r}"
         image_id = _value(entry, "image_id", what, path)
-        if image_id not in objects:
+        image_index = image_table.find(read_id(image_id, "'image_id'", f"{path}: {what}"))
+        if image_index is None:
             raise ValueError(f"{path}: {what} belongs to the unknown image id {image_id!r}.")
-        category_id = _value(entry, "category_id", what, path)
-        if category_id not in classes:
-            allowed = dict(zip(category_ids, class_names))
-            raise ValueError(
-                f"{path}: {what} has the unknown category id {category_id!r}. Allowed: {allowed}"
-            )
-        box = _read_box(_value(entry, "bbox", what, path), what, path)
-        values = (
-            box,
-            classes[category_id],
-            int(bool(entry.get("iscrowd", 0)) or bool(entry.get("ignore", 0))),
-            _area(entry.get("area"), box, what, path),
+        image = images[image_index]
+        of_image = f"(image {image['id']!r}, {image['name']})"
+        where = f"{path}: {what} {of_image}"
+        category_id = read_id(
+            _value(entry, "category_id", what, path, of_image), "'category_id'", where
         )
-        for column, value in zip(objects[image_id], values):
+        class_id = category_table.find(category_id)
+        if class_id is None:
+            allowed = {category["id"]: category["name"] for category in categories}
+            raise ValueError(
+                f"{where} has the unknown category id {category_id!r}. Allowed: {allowed}"
+            )
+        box = _read_box(_value(entry, "bbox", what, path, of_image), where)
+        flags = [read_flag(entry.get(key), repr(key), where) for key in ("iscrowd", "ignore")]
+        values = (box, class_id, int(any(flags)), _read_area(entry.get("area"), box, where))
+        for column, value in zip(objects[image_index], values):
             column.append(value)
     return objects
 
 
-def _read_box(box, what, path):
-    """Returns xyxy of COCO's x, y, width, height."""
-    try:
-        x, y, width, height = (float("nan") if v is None else float(v) for v in box)
-    except (TypeError, ValueError):
+def _read_box(box, where):
+    """Returns xyxy of COCO's x, y, width, height. Null is not a number, as pandas writes it."""
+    if not isinstance(box, list) or len(box) != 4:
         raise ValueError(
-            f"{path}: {what} has a 'bbox' that is not [x, y, width, height]. Received: {box!r}"
-        ) from None
+            f"{where} has a 'bbox' that is not [x, y, width, height]. Received: {reprlib.repr(box)}"
+        )
+    x, y, width, height = (
+        float("nan") if value is None else read_number(value, "'bbox'", where, finite=False)
+        for value in box
+    )
     return [x, y, x + width, y + height]
 
 
-def _area(area, box, what, path):
+def _read_area(area, box, where):
     """Returns the stated area (of the segment, in COCO itself), else that of the box."""
-    if area is None:
+    if area in (None, ""):
         return (box[2] - box[0]) * (box[3] - box[1])
-    try:
-        return float(area)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"{path}: {what} has an 'area' that is not a number. Received: {area!r}"
-        ) from None
+    return read_number(area, "'area'", where)
 
 
-def _read_record(entry, index, image_dir, objects, report, path):
-    image_id = entry["id"]
-    name = str(_value(entry, "file_name", f"the image {image_id}", path))
-    image = image_dir / name
-    if not image.is_file():
+def _make_record(image, objects, folder, report, path):
+    where = f"{path}: image {image['id']!r}"
+    file, repaired = folder.find([image["name"]], where)
+    if file is None:
         raise FileNotFoundError(
-            f"The image file {image} does not exist, but {path} lists it (id {image_id})."
+            f"The image file {folder.folder / image['name']} does not exist, but {path} lists it "
+            f"(id {image['id']!r})."
         )
-    height, width = entry.get("height"), entry.get("width")
+    report.add("repaired_names", image["name"], repaired)
     return make_record(
-        image,
-        name,
-        objects[image_id],
-        report,
-        image_id=image_id if isinstance(image_id, int) else index,
-        stated_size=(height, width) if height and width else None,
+        file, image["name"], objects, report, image_id=image["id"], stated_size=image["size"]
     )
 
 
-def _value(entry, key, what, path):
+def _count_corner_boxes(objects, records, report):
+    """Counts boxes that seem to be corners, where nearly all boxes of the file may be such."""
+    count, as_corners, beyond = 0, 0, {}
+    for record, (boxes, *_) in zip(records, objects):
+        boxes = np.array(boxes, "float64").reshape(-1, 4)  # x, y, x + width, y + height
+        start, end = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+        limit = np.array([record.width, record.height]) + TOLERANCE
+        fits = ((end > start) & (end <= limit)).all(axis=-1)
+        count += len(boxes)
+        as_corners += fits.sum()
+        beyond[record.name] = (fits & (boxes[:, 2:] > limit).any(axis=-1)).sum()
+    if as_corners >= 0.95 * count and 2 * sum(beyond.values()) >= max(count, 1):
+        for name, number in beyond.items():
+            report.add("corner_boxes", name, number)
+
+
+def _text(value, key, where):
+    """A name as a string; exporters write numbers for names of digits."""
+    is_name = isinstance(value, (int, float, str)) and not isinstance(value, bool)
+    if not is_name or not str(value).strip():
+        raise ValueError(f"{where}: {key} must be a string. Received: {reprlib.repr(value)}")
+    return str(value)
+
+
+def _value(entry, key, what, path, of_image=""):
     if not isinstance(entry, dict) or key not in entry:
-        raise ValueError(f"{path}: {what} has no key {key!r}.")
+        raise ValueError(f"{path}: {what} has no key {key!r} {of_image}".rstrip() + ".")
     return entry[key]

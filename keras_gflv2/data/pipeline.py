@@ -7,10 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gflv2.contract import check_box_format
 from keras_gflv2.data.augmentation import (
     INSTANCE_KEYS,
-    Augmentation,
     augment,
     compact,
     jitter_colour,
@@ -19,9 +17,18 @@ from keras_gflv2.data.augmentation import (
     quarter_turn,
     resize,
 )
-from keras_gflv2.data.sampler import BatchSampler, check_image_size, repeat_factors, round_up
+from keras_gflv2.data.options import (
+    check_class_balance,
+    check_options,
+    check_padding_color,
+    check_shard,
+    shared_seed,
+    training_augmentation,
+)
+from keras_gflv2.data.records import check_records
+from keras_gflv2.data.sampler import BatchSampler, repeat_factors, round_up
+from keras_gflv2.data.values import batch_ids
 from keras_gflv2.images import read_image
-from keras_gflv2.replicas import process_position
 
 CACHE_LIMIT = 1_000_000_000  # bytes of decoded pixels
 BOXES_MULTIPLE = 8
@@ -45,6 +52,7 @@ def build_dataset(
     cache="auto",
     class_balance=0.0,
     shard="auto",
+    padding_color=None,
 ):
     """Makes the `tf.data.Dataset` of a list of records.
 
@@ -53,7 +61,9 @@ def build_dataset(
         report: the `Report` of reading them; its warnings are given here.
         class_names: list of str.
         category_ids: the source's own class ids in the order of `class_names`, or None.
-        image_ids: the source's own image ids in the order of the records, or None.
+        image_ids: the source's own image ids in the order of the records; None for those of the
+            records. The batches carry them where all are ints of 64 bits, else the index into
+            `ds.image_ids`, which has them as they are.
         batch_size: images a batch. In training every batch is full; else the last may be smaller.
         image_size: `(short, longest)` in pixels, or `((low, high), longest)` in training.
         bounding_box_format: format of the boxes in the batches. Relative formats are fractions of
@@ -68,11 +78,15 @@ def build_dataset(
         shard: in training, `(index, count)` for one of `count` processes that train together, or
             `"auto"` to ask the backend: each gets its part of every batch, and reads no more.
             `batch_size` is that of all together. Without a `seed` all of them use 0.
+        padding_color: RGB in 0..255 of the padding and of what augmentation moves into the
+            picture. By default the mean of ImageNet, which the normalization of this package's
+            backbones makes zero; a backbone with another mean needs that one.
 
     Returns:
         `tf.data.Dataset` of `{"images", "bounding_boxes": {"boxes", "classes", "ignored", "areas"},
         "image_sizes", "original_sizes", "image_ids"}` with the attributes `class_names`,
-        `bounding_box_format`, `category_ids`, `image_ids`, `file_names`, `num_images`, `report`;
+        `bounding_box_format`, `padding_color`, `category_ids`, `image_ids`, `file_names`,
+        `num_images`, `report`;
         to resume, `set_epoch(epoch, step=0)` makes the next pass that of the given epoch from a
         step on, and `from_position(epoch, step)` returns the dataset of that one pass, with its
         length; `images_of(epoch, step)` gives the indices of a batch's images, in all processes;
@@ -81,9 +95,9 @@ def build_dataset(
     check_options(batch_size, image_size, bounding_box_format, train, augmentation, cache)
     shard = check_shard(shard, batch_size, train)
     check_class_balance(class_balance, train)
-    if not records:
-        raise ValueError(f"{report.source}: the dataset is empty. It lists no image.")
-    report.warn()
+    padding_color = check_padding_color(padding_color)
+    check_records(records, report, train)
+    image_ids = [record.image_id for record in records] if image_ids is None else list(image_ids)
     augmentation = training_augmentation(augmentation, train)
     sampler = BatchSampler(
         sizes=[(record.height, record.width) for record in records],
@@ -98,9 +112,9 @@ def build_dataset(
         repeats=_repeats(records, len(class_names), class_balance),
         shard=shard,
     )
-    reader = RecordReader(records, cache)
+    reader = RecordReader(records, cache, batch_ids(image_ids))
     dataset = plan_dataset(sampler)
-    assemble = ExampleAssembler(reader, augmentation, bounding_box_format)
+    assemble = ExampleAssembler(reader, augmentation, bounding_box_format, padding_color)
     dataset = dataset.map(
         graph_function(assemble), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
@@ -109,8 +123,9 @@ def build_dataset(
     attributes = {
         "class_names": list(class_names),
         "bounding_box_format": bounding_box_format.lower(),
+        "padding_color": padding_color,
         "category_ids": None if category_ids is None else list(category_ids),
-        "image_ids": [r.image_id for r in records] if image_ids is None else list(image_ids),
+        "image_ids": image_ids,
         "file_names": [record.name for record in records],
         "num_images": len(records),
         "report": report.as_dict(records),
@@ -145,74 +160,6 @@ def attach_attributes(dataset, **attributes):
     return dataset
 
 
-def training_augmentation(augmentation, train):
-    """Returns the augmentation to use: None in evaluation, a horizontal flip by default."""
-    if not train:
-        return None
-    return Augmentation() if augmentation is None else augmentation
-
-
-def check_options(batch_size, image_size, bounding_box_format, train, augmentation, cache):
-    """Raises a ValueError that names the option which cannot be used."""
-    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-        raise ValueError(f"`batch_size` must be a positive int. Received: {batch_size!r}")
-    check_image_size(image_size, train)
-    check_box_format(bounding_box_format)
-    if augmentation is not None and not isinstance(augmentation, Augmentation):
-        raise ValueError(
-            "`augmentation` must be a keras_gflv2.data.Augmentation. "
-            f"Received: {type(augmentation).__name__}"
-        )
-    if augmentation is not None and not train:
-        raise ValueError("`augmentation` needs `train=True`. Received: train=False")
-    if cache not in ("auto", True, False):
-        raise ValueError(f'`cache` must be "auto", True or False. Received: cache={cache!r}')
-
-
-def check_shard(shard, batch_size, train):
-    """Returns `(index, count)` of the process that reads, (0, 1) outside of training.
-
-    Raises:
-        ValueError: it is no such pair, or the batch cannot be divided.
-    """
-    if not train:
-        return 0, 1
-    if shard == "auto":
-        index, count = process_position()
-    else:
-        try:
-            index, count = (int(number) for number in shard)
-        except (TypeError, ValueError):
-            index = count = 0
-        if not 0 <= index < count:
-            raise ValueError(
-                '`shard` must be "auto" or (index, count) with 0 <= index < count. '
-                f"Received: shard={shard!r}"
-            )
-    if batch_size % count:
-        raise ValueError(
-            f"`batch_size` is that of all processes together and must be a multiple of their "
-            f"number, {count}. Received: batch_size={batch_size}"
-        )
-    return index, count
-
-
-def shared_seed(seed, shard):
-    """The seed; what all processes use where it was left to chance."""
-    return 0 if seed is None and shard[1] > 1 else seed
-
-
-def check_class_balance(class_balance, train):
-    """Raises a ValueError for a fraction that cannot be meant."""
-    if not 0 <= class_balance <= 1:
-        raise ValueError(
-            "`class_balance` must be a fraction of the images, 0..1. "
-            f"Received: class_balance={class_balance!r}"
-        )
-    if class_balance and not train:
-        raise ValueError("`class_balance` needs `train=True`. Received: train=False")
-
-
 def _repeats(records, num_classes, class_balance):
     if not class_balance:
         return None
@@ -226,10 +173,12 @@ class RecordReader:
     Args:
         records: list of `Record`.
         cache: True, False, or "auto" to keep decoded images if all take less than 1 GB.
+        image_ids: ints by which the batches name the records.
     """
 
-    def __init__(self, records, cache="auto"):
+    def __init__(self, records, cache, image_ids):
         self.records = records
+        self.image_ids = image_ids
         most = max(len(record.boxes) for record in records)
         self.max_boxes = max(round_up(most, BOXES_MULTIPLE), BOXES_MULTIPLE)
         if cache == "auto":
@@ -237,7 +186,7 @@ class RecordReader:
             cache = size < CACHE_LIMIT
         self._cache = {} if cache else None
         # int64 only where it is needed: JAX has none.
-        largest = max(abs(int(record.image_id)) for record in records)
+        largest = max(abs(image_id) for image_id in image_ids)
         self.id_dtype = "int32" if largest < 2**31 else "int64"
 
     def __call__(self, index):
@@ -250,7 +199,7 @@ class RecordReader:
             np.pad(record.classes, (0, padding), constant_values=-1),
             np.pad(record.ignored, (0, padding)),
             np.pad(record.areas, (0, padding)),
-            np.asarray(record.image_id, self.id_dtype),
+            np.asarray(self.image_ids[index], self.id_dtype),
         )
 
     def image(self, index):
@@ -298,12 +247,14 @@ class ExampleAssembler:
         reader: a `RecordReader`.
         augmentation: an `Augmentation`, or None for the picture as it is.
         bounding_box_format: format of the boxes.
+        padding_color: RGB of what no picture covers.
     """
 
-    def __init__(self, reader, augmentation, bounding_box_format):
+    def __init__(self, reader, augmentation, bounding_box_format, padding_color):
         self.reader = reader
         self.augmentation = augmentation
         self.bounding_box_format = bounding_box_format
+        self.padding_color = padding_color
 
     def __call__(self, plan):
         example, image_id = self.reader.read(plan["indices"][0])
@@ -312,9 +263,14 @@ class ExampleAssembler:
             example = resize(example, resized_shape(original_size, plan["image_size"]))
         else:
             example = self._augment(example, plan)
-        return finish_example(
-            example, plan["canvas"], original_size, image_id, self.bounding_box_format
-        )
+        image = paste(example["image"], plan["canvas"], tf.zeros([2], "int32"), self.padding_color)
+        return {
+            "images": tf.ensure_shape(image, [None, None, 3]),
+            "bounding_boxes": format_boxes(example, plan["canvas"], self.bounding_box_format),
+            "image_sizes": tf.shape(example["image"])[:2],
+            "original_sizes": original_size,
+            "image_ids": image_id,
+        }
 
     def _augment(self, example, plan):
         seeds = tf.unstack(tf.random.split(plan["seed"], 6))
@@ -335,13 +291,19 @@ class ExampleAssembler:
                 self._prepare(self.reader.read(plan["indices"][i])[0], plan, seeds[i - 1])
                 for i in (1, 2, 3)
             ]
-            return mosaic([example, *others], seeds[3], self.augmentation.min_visible, max_boxes)
+            return mosaic(
+                [example, *others],
+                seeds[3],
+                self.augmentation.min_visible,
+                max_boxes,
+                self.padding_color,
+            )
 
         return tf.cond(plan["mosaic"], with_mosaic, lambda: compact(example, max_boxes))
 
     def _prepare(self, example, plan, seed):
         frame = resized_shape(tf.shape(example["image"])[:2], plan["image_size"])
-        return augment(example, frame, seed, self.augmentation)
+        return augment(example, frame, seed, self.augmentation, self.padding_color)
 
 
 def finish_augmentation(example, turn, seed, augmentation):
@@ -361,19 +323,6 @@ def resized_shape(size, image_size):
     short, longest = tf.unstack(tf.cast(image_size, "float64"))
     scale = tf.minimum(longest / tf.reduce_max(size), short / tf.reduce_min(size))
     return tf.maximum(tf.cast(size * scale + 0.5, "int32"), 1)
-
-
-def finish_example(example, canvas, original_size, image_id, bounding_box_format):
-    """Pads the image to the canvas and puts the boxes into their format."""
-    size = tf.shape(example["image"])[:2]
-    image = paste(example["image"], canvas, tf.zeros([2], "int32"))
-    return {
-        "images": tf.ensure_shape(image, [None, None, 3]),
-        "bounding_boxes": format_boxes(example, canvas, bounding_box_format),
-        "image_sizes": size,
-        "original_sizes": original_size,
-        "image_ids": image_id,
-    }
 
 
 def format_boxes(example, canvas, bounding_box_format):

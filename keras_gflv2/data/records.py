@@ -1,7 +1,7 @@
 """What every reader of annotations produces: one `Record` a picture, checked and repaired.
 
-Nothing is lost silently: what is repaired is counted in a `Report`, warned of once, and carried by
-the dataset as `ds.report`.
+Nothing is lost silently: what is repaired or guessed is counted in a `Report`, warned of once, and
+carried by the dataset as `ds.report`.
 """
 
 import dataclasses
@@ -10,19 +10,41 @@ import warnings
 
 import numpy as np
 
-from keras_gflv2.images import read_image_size
+from keras_gflv2 import images
 
 # Annotations that exceed the image by rounding alone are clipped without a word.
 TOLERANCE = 0.01
 
-MESSAGES = {
+# Kinds of boxes that `invalid_boxes="error"` refuses.
+INVALID_BOXES = {
     "empty_boxes": "dropped {count} boxes with x2 <= x1 or y2 <= y1",
     "non_finite_boxes": "dropped {count} boxes with values that are not finite",
     "outside_boxes": "dropped {count} boxes that lie outside their image",
     "clipped_boxes": "clipped {count} boxes that reach beyond their image",
+}
+MESSAGES = {
+    **INVALID_BOXES,
+    "duplicate_boxes": "kept {count} boxes that repeat another box and class of their image; "
+    "remove them unless they are meant, for each counts as an object of its own",
+    "corner_boxes": "read {count} boxes as [x, y, width, height] that reach beyond their image but "
+    "fit as [x1, y1, x2, y2]; if the file holds corners, convert its boxes",
     "size_mismatches": "used the image's own size where {count} annotations state another",
     "repeated_images": "left out {count} repeated entries of the list of images",
+    "repeated_files": "kept {count} entries of files that are listed under several image ids; each "
+    "has its own objects only and lacks those of the others, so merge them for training",
+    "repaired_names": "found {count} files under other names than the annotations have",
+    "root_categories": "left out {count} category that no object has and that is the "
+    "'supercategory' of all others, as Roboflow adds it",
+    "exif_upright": "turned {count} pictures upright as their EXIF orientation and their stated "
+    "size say",
+    "exif_guessed": "turned {count} pictures upright as their EXIF orientation says, as `detect` "
+    "does; their annotations do not tell whether the boxes were drawn so",
+    "exif_stored": "read {count} pictures as they are stored, not upright as their EXIF "
+    "orientation says and `detect` shows them; if their boxes were drawn upright, turn the files "
+    "or correct the sizes that the annotations state",
 }
+# What is known for certain is counted, but no reason to warn.
+CERTAIN = {"exif_upright"}
 
 
 @dataclasses.dataclass
@@ -37,7 +59,7 @@ class Record:
         classes: int32 (N,), 0..C-1.
         ignored: int32 (N,), 1 for COCO crowds and VOC's difficult objects.
         areas: float32 (N,), in square pixels.
-        image_id: int, COCO's id or the running index.
+        image_id: the source's own id, an int, a float or a string; else the running index.
         exif: whether the picture has to be turned as its EXIF orientation says.
     """
 
@@ -49,7 +71,7 @@ class Record:
     classes: np.ndarray
     ignored: np.ndarray
     areas: np.ndarray
-    image_id: int
+    image_id: int | float | str
     exif: bool = False
 
     @property
@@ -75,32 +97,31 @@ class Report:
         self.source = os.fspath(source)
         self.invalid_boxes = invalid_boxes
         self.counts = dict.fromkeys(MESSAGES, 0)
-        self.files = {key: [] for key in MESSAGES}
+        self.files = {key: {} for key in MESSAGES}
         self._warned = set()
 
     def add(self, key, name, count=1):
         """Counts `count` repairs of kind `key` in the file `name`."""
         if not count:
             return
-        if key.endswith("_boxes") and self.invalid_boxes == "error":
+        if key in INVALID_BOXES and self.invalid_boxes == "error":
             what = MESSAGES[key].format(count=count).split(" ", 1)[1]
             raise ValueError(
                 f"{self.source}: {name} has {what}. Correct the annotation, or pass "
                 '`invalid_boxes="drop"` to repair such boxes and count them.'
             )
         self.counts[key] += int(count)
-        if name not in self.files[key]:
-            self.files[key].append(name)
+        self.files[key][name] = True
 
     def warn(self):
         """Warns of everything that was repaired, once for each kind."""
         for key, count in self.counts.items():
-            if count and key not in self._warned:
+            if count and key not in self._warned | CERTAIN:
                 self._warned.add(key)
-                names = self.files[key]
+                names = list(self.files[key])
                 shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
                 message = MESSAGES[key].format(count=count)
-                warnings.warn(f"{self.source}: {message} ({shown})", stacklevel=4)
+                warnings.warn(f"{self.source}: {message} ({shown})", stacklevel=5)
 
     def as_dict(self, records):
         """Returns the counts, also of images and boxes, and the files concerned."""
@@ -122,7 +143,7 @@ def make_record(image, name, objects, report, *, image_id, stated_size=None, siz
         objects: `(boxes, classes, ignored, areas)`; boxes are (N, 4) xyxy in pixels; areas may be
             None for the area of the box.
         report: the `Report` that counts repairs.
-        image_id: int.
+        image_id: see `Record`.
         stated_size: `(height, width)` as the annotation has it, None if it does not say.
         size: `(height, width)` where it is known already; else the image's header is read.
 
@@ -131,17 +152,22 @@ def make_record(image, name, objects, report, *, image_id, stated_size=None, siz
 
     Raises:
         FileNotFoundError: the image file does not exist.
-        ValueError: the image file is not an image, or a box is invalid and the report is strict.
+        ValueError: the image file is not an image or has too many pixels, or a box is invalid and
+            the report is strict.
     """
     exif = False
     if size is None:
         label = None if isinstance(image, (str, os.PathLike)) else name
-        height, width, orientation = read_image_size(image, label)
-        if orientation >= 5 and stated_size == (width, height) and height != width:
-            # The boxes were drawn on the upright picture.
-            exif, height, width = True, width, height
-    else:
-        height, width = size
+        *size, orientation = images.read_image_size(image, label)
+        if orientation != 1:
+            size, exif = orient(tuple(size), orientation, stated_size, name, report)
+    height, width = size
+    if height * width > images.MAX_PIXELS:
+        raise ValueError(
+            f"{report.source}: the image {name} has {width} x {height} pixels, more than the "
+            f"{images.MAX_PIXELS} that are accepted. Make it smaller, or raise "
+            "keras_gflv2.images.MAX_PIXELS if you trust it."
+        )
     if stated_size is not None and tuple(stated_size) != (height, width):
         report.add("size_mismatches", name)
     boxes, classes, ignored, areas = objects
@@ -151,18 +177,47 @@ def make_record(image, name, objects, report, *, image_id, stated_size=None, siz
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     else:
         areas = np.asarray(areas, "float64")[kept]
+    classes = np.asarray(classes, "int32").reshape(-1)[kept]
+    ignored = np.asarray(ignored, "int32").reshape(-1)[kept]
+    different = set(zip(map(tuple, boxes.tolist()), classes.tolist(), ignored.tolist()))
+    report.add("duplicate_boxes", name, len(boxes) - len(different))
     return Record(
         image=image,
         name=name,
         height=height,
         width=width,
         boxes=boxes.astype("float32"),
-        classes=np.asarray(classes, "int32").reshape(-1)[kept],
-        ignored=np.asarray(ignored, "int32").reshape(-1)[kept],
+        classes=classes,
+        ignored=ignored,
         areas=areas.astype("float32"),
         image_id=image_id,
         exif=exif,
     )
+
+
+def orient(stored, orientation, stated, name, report):
+    """Decides whether a picture with an EXIF orientation is turned upright.
+
+    It is, for annotation tools and `detect` show it so, unless the annotation states the size that
+    only the stored picture has.
+
+    Args:
+        stored: `(height, width)` of the stored pixels.
+        orientation: EXIF orientation, 2..8.
+        stated: `(height, width)` as the annotation has it, or None.
+        name: name of the image for messages.
+        report: the `Report` that counts.
+
+    Returns:
+        `(height, width)` as the picture is to be read, and whether to turn it.
+    """
+    upright = stored[::-1] if orientation >= 5 else stored
+    if upright != stored and stated == stored:
+        report.add("exif_stored", name)
+        return stored, False
+    certain = upright != stored and stated == upright
+    report.add("exif_upright" if certain else "exif_guessed", name)
+    return upright, True
 
 
 def repair_boxes(boxes, height, width, name, report):
@@ -190,6 +245,44 @@ def repair_boxes(boxes, height, width, name, report):
     changed = (np.abs(clipped - boxes) > TOLERANCE).any(axis=-1)
     report.add("clipped_boxes", name, (kept & changed).sum())
     return clipped[kept], kept
+
+
+def check_records(records, report, train):
+    """Checks what no picture shows alone.
+
+    Args:
+        records: list of `Record`.
+        report: the `Report` that counts, and that warns here of all it has.
+        train: whether the records are for training.
+
+    Raises:
+        ValueError: the boxes are fractions of the picture.
+    """
+    if not records:
+        raise ValueError(f"{report.source}: the dataset is empty. It lists no image.")
+    boxes = np.concatenate([record.boxes for record in records])
+    # As [x, y, width, height] or as corners read as such, fractions stay below 2.
+    largest = boxes.max(initial=0)
+    if len(boxes) and (largest <= 1 + TOLERANCE or (largest <= 2 and (boxes % 1).any())):
+        raise ValueError(
+            f"{report.source}: the boxes must be in pixels, but they seem to be fractions of the "
+            f"image: no coordinate is larger than {largest:.3g}. Multiply them by the width and "
+            "height of their image."
+        )
+    listed = {}
+    for record in records:
+        if isinstance(record.image, (str, os.PathLike)):
+            listed.setdefault(record.file, []).append(record.name)
+    for names in listed.values():
+        if len(names) > 1:
+            report.add("repeated_files", names[0], len(names))
+    if train and all((record.ignored == 1).all() for record in records):
+        warnings.warn(
+            f"{report.source}: no image of the training data has an object, except for ignored "
+            "ones. A detector learns from it to find nothing: check the annotations.",
+            stacklevel=4,
+        )
+    report.warn()
 
 
 def class_index(name, class_names, source):

@@ -41,6 +41,7 @@ def load_shapes(
     cache="auto",
     class_balance=0.0,
     shard="auto",
+    padding_color=None,
 ):
     """Generates a dataset of shapes.
 
@@ -58,7 +59,7 @@ def load_shapes(
         image_size: `(short, longest)` to resize; by default the pictures stay as they are.
         class_names: `("circle", "square", "triangle")` in the order of the classes.
         batch_size, bounding_box_format, train, shuffle, seed, augmentation, cache, class_balance,
-            shard: see `keras_gflv2.data.build_dataset`.
+            shard, padding_color: see `keras_gflv2.data.build_dataset`.
         invalid_boxes: as for the other loaders; shapes have no invalid boxes.
 
     Returns:
@@ -104,6 +105,7 @@ def load_shapes(
         cache=cache,
         class_balance=class_balance,
         shard=shard,
+        padding_color=padding_color,
     )
 
 

@@ -9,21 +9,25 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gflv2.data.augmentation import PADDING_VALUES, augment, resize
+from keras_gflv2.data.options import (
+    check_options,
+    check_padding_color,
+    check_shard,
+    shared_seed,
+    training_augmentation,
+)
 from keras_gflv2.data.pipeline import (
     attach_attributes,
     build_dataset,
-    check_options,
-    check_shard,
     finish_augmentation,
     format_boxes,
     graph_function,
     resized_shape,
-    shared_seed,
-    training_augmentation,
 )
 from keras_gflv2.data.records import Report, check_class_names, make_record
 from keras_gflv2.data.sampler import MULTIPLE, StreamSampler
-from keras_gflv2.images import MEAN_COLOUR, read_image, read_image_size
+from keras_gflv2.data.values import read_number
+from keras_gflv2.images import read_image, read_image_size
 
 IN_MEMORY_LIMIT = 1_000_000_000  # bytes on disk
 SHUFFLE_BUFFER = 2048  # encoded images
@@ -48,11 +52,13 @@ def load_tfds(
     class_balance=0.0,
     shard="auto",
     streaming=None,
+    padding_color=None,
 ):
     """Loads a split of a tensorflow-datasets detection dataset, such as "voc/2007" or "coco/2017".
 
     The dataset is downloaded and prepared by tensorflow-datasets if it is not there yet.
-    `is_crowd` and `is_difficult` objects come as ignored.
+    `is_crowd` and `is_difficult` objects come as ignored. Pictures are read as they are stored, as
+    tensorflow-datasets reads them; where their EXIF orientation says otherwise, it is counted.
 
     Args:
         name: name for `tfds.load`, or a `tfds.core.DatasetBuilder`.
@@ -60,7 +66,7 @@ def load_tfds(
         data_dir: folder of prepared datasets; tfds's own by default.
         class_names: the dataset's class names in the order wanted. By default its own order.
         batch_size, image_size, bounding_box_format, train, shuffle, seed, augmentation, cache,
-            class_balance, shard: see `keras_gflv2.data.build_dataset`.
+            class_balance, shard, padding_color: see `keras_gflv2.data.build_dataset`.
         invalid_boxes: "drop" repairs boxes, warns, and counts in `ds.report`; "error" raises.
         streaming: whether to read from disk in each epoch; by default above 1 GB. Then boxes are
             padded to a multiple of 32 a batch, `ds.report` counts as the data is read,
@@ -97,6 +103,7 @@ def load_tfds(
             cache=cache,
             class_balance=class_balance,
             shard=shard,
+            padding_color=padding_color,
         )
     if augmentation is not None and augmentation.mosaic:
         raise ValueError("`mosaic` needs a dataset in memory: pass `streaming=False`.")
@@ -108,6 +115,7 @@ def load_tfds(
         image_size,
         bounding_box_format,
         training_augmentation(augmentation, train),
+        check_padding_color(padding_color),
     )
     shard = check_shard(shard, batch_size, train)
     shuffle = train if shuffle is None else shuffle
@@ -141,6 +149,12 @@ class DetectionFeatures:
         self.label_key = "label" if "label" in labels else labels[0]
         self.ignored_keys = [key for key in ("is_crowd", "is_difficult") if key in inner]
         self.area_key = "area" if "area" in inner else None
+        for key in filter(None, (*self.ignored_keys, self.area_key)):
+            if not any(np.issubdtype(inner[key].np_dtype, kind) for kind in (np.bool_, np.number)):
+                raise ValueError(
+                    f"{builder.name}: the feature {key!r} of the objects must be a number or a "
+                    f"bool. Received: {inner[key]!r}"
+                )
         self.id_key = next((k for k in ("image/id", "image_id") if k in keys), None)
         self.name_key = next((k for k in ("image/filename", "filename") if k in keys), None)
         box_format = getattr(inner[self.box_key], "bbox_format", None)
@@ -181,18 +195,24 @@ class DetectionFeatures:
         for key in self.ignored_keys:
             ignored |= tf.cast(objects[key], "bool")
         areas = tf.cast(objects[self.area_key], "float32") if self.area_key else -tf.ones([1])
-        image_id = example[self.id_key] if self.id_key else tf.constant(-1, "int64")
-        if image_id.dtype == tf.string:
-            image_id = tf.constant(-1, "int64")
+        image_id = example[self.id_key] if self.id_key else tf.constant("")
         name = example[self.name_key] if self.name_key else tf.constant("")
         labels = tf.cast(objects[self.label_key], "int64")
-        return example["image"], boxes, labels, ignored, areas, tf.cast(image_id, "int64"), name
+        return example["image"], boxes, labels, ignored, areas, image_id, name
 
     def record(self, index, image, boxes, labels, ignored, areas, image_id, name, report):
         """Makes a `Record` of the values of one example."""
         name = name.decode("utf-8", "replace") or f"example {index}"
-        encoded = isinstance(image, bytes)
-        size = read_image_size(image, f"{report.source} {name}")[:2] if encoded else image.shape[:2]
+        if isinstance(image, bytes):
+            *size, orientation = read_image_size(image, f"{report.source} {name}")
+        else:
+            size, orientation = image.shape[:2], 1
+        report.add("exif_stored", name, orientation != 1)
+        if isinstance(image_id, bytes):
+            image_id = image_id.decode("utf-8", "replace") or int(index)
+        if self.area_key:
+            where = f"{report.source}: {name}"
+            areas = [read_number(float(area), "'area'", where) for area in areas]
         return make_record(
             image,
             name,
@@ -203,7 +223,7 @@ class DetectionFeatures:
                 areas if self.area_key else None,
             ),
             report,
-            image_id=int(index) if image_id < 0 else int(image_id),
+            image_id=image_id.item() if isinstance(image_id, np.generic) else image_id,
             size=size,
         )
 
@@ -236,14 +256,18 @@ class StreamPipeline:
         image_size: see `keras_gflv2.data.build_dataset`.
         bounding_box_format: format of the boxes.
         augmentation: an `Augmentation`, or None in evaluation.
+        padding_color: RGB of what no picture covers.
     """
 
-    def __init__(self, features, report, image_size, bounding_box_format, augmentation):
+    def __init__(
+        self, features, report, image_size, bounding_box_format, augmentation, padding_color
+    ):
         self.features = features
         self.report = report
         self.image_size = image_size
         self.bounding_box_format = bounding_box_format
         self.augmentation = augmentation
+        self.padding_color = padding_color
         self._seen = set()
 
     def build(self, split, batch_size, train, shuffle, seed, shard=(0, 1)):
@@ -300,6 +324,7 @@ class StreamPipeline:
             dataset.prefetch(2),
             class_names=self.features.class_names,
             bounding_box_format=self.bounding_box_format.lower(),
+            padding_color=self.padding_color,
             category_ids=None,
             image_ids=None,
             file_names=None,
@@ -323,7 +348,7 @@ class StreamPipeline:
             example = resize(example, frame)
         else:
             seeds = tf.unstack(tf.random.split(plan["seed"], 2))
-            example = augment(example, frame, seeds[0], self.augmentation)
+            example = augment(example, frame, seeds[0], self.augmentation, self.padding_color)
             example = finish_augmentation(
                 example, plan["quarter_turn"], seeds[1], self.augmentation
             )
@@ -349,14 +374,14 @@ class StreamPipeline:
             record.classes,
             record.ignored,
             record.areas,
-            np.int64(record.image_id),
+            np.int64(record.image_id if isinstance(record.image_id, int) else index),
         )
 
     def _finish_batch(self, batch):
         """Pads to a canvas of the few allowed sizes and to a multiple of 32 boxes."""
         sizes = batch["image_sizes"]
         canvas = _smallest_canvas(batch["image_size"][0], tf.reduce_max(sizes, axis=0))
-        images = _pad_images(batch["image"], sizes, canvas)
+        images = _pad_images(batch["image"], sizes, canvas, self.padding_color)
         objects = {key: _pad_objects(batch[key], value) for key, value in PADDING_VALUES.items()}
         return {
             "images": images,
@@ -443,13 +468,13 @@ def _smallest_canvas(image_size, needed):
     return tf.reduce_min(tf.where(fits, edges[None, :], edges.dtype.max), axis=1)
 
 
-def _pad_images(images, sizes, canvas):
-    """Pads to the canvas and fills all that is beyond each image with the mean colour."""
+def _pad_images(images, sizes, canvas, color):
+    """Pads to the canvas and fills all that is beyond each image with one color."""
     missing = canvas - tf.shape(images)[1:3]
     images = tf.pad(images, [[0, 0], [0, missing[0]], [0, missing[1]], [0, 0]])
     rows = tf.range(canvas[0])[None, :, None, None] < sizes[:, 0, None, None, None]
     columns = tf.range(canvas[1])[None, None, :, None] < sizes[:, 1, None, None, None]
-    return tf.where(rows & columns, images, tf.constant(MEAN_COLOUR, "float32"))
+    return tf.where(rows & columns, images, tf.constant(color, "float32"))
 
 
 def _pad_objects(values, padding):

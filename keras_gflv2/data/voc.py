@@ -1,23 +1,21 @@
 """Pascal VOC folders: Annotations/*.xml, ImageSets/Main/SPLIT.txt, JPEGImages/*."""
 
+import collections
+import ntpath
+import os
 import pathlib
-import xml.etree.ElementTree as ElementTree
+import re
 
+from keras_gflv2.data.files import ImageFolder, parse_xml, read_text
 from keras_gflv2.data.pipeline import build_dataset
 from keras_gflv2.data.records import Report, check_class_names, class_index, make_record
+from keras_gflv2.data.values import read_flag, read_number, read_size
 
-IMAGE_SUFFIXES = (
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".bmp",
-    ".tif",
-    ".tiff",
-    ".webp",
-    ".JPG",
-    ".JPEG",
-    ".PNG",
-)
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+# Lists of one class say for each image whether the class is there, not there or difficult.
+QUOTED_NAME = re.compile(r'"(.+)"')  # Datumaro quotes names with spaces.
+CLASS_LIST_LINE = re.compile(r"(.*\S)\s+(?:-1|0|1)")
+FILE_SUFFIX = re.compile(r"\.(jpe?g|png|bmp|tiff?|webp|xml)$", re.IGNORECASE)
 
 
 def load_voc(
@@ -36,6 +34,7 @@ def load_voc(
     cache="auto",
     class_balance=0.0,
     shard="auto",
+    padding_color=None,
 ):
     """Loads a split of a Pascal VOC folder.
 
@@ -52,7 +51,7 @@ def load_voc(
         class_names: list of the classes in their order. By default the sorted names of all
             annotation files of the folder, so that every split has the same.
         batch_size, image_size, bounding_box_format, train, shuffle, seed, augmentation, cache,
-            class_balance, shard: see `keras_gflv2.data.build_dataset`.
+            class_balance, shard, padding_color: see `keras_gflv2.data.build_dataset`.
         invalid_boxes: "drop" repairs boxes, warns, and counts in `ds.report`; "error" raises.
 
     Returns:
@@ -69,15 +68,12 @@ def load_voc(
     if class_names is None:
         class_names = _find_class_names(directory)
     class_names = check_class_names(class_names)
-    records = [
-        _read_record(directory, image_id, index, class_names, report, split)
-        for index, image_id in enumerate(ids)
-    ]
+    folder = ImageFolder(directory / "JPEGImages")
+    records = [_read_record(directory, name, folder, class_names, report) for name in ids]
     return build_dataset(
         records,
         report,
         class_names=class_names,
-        image_ids=ids,
         batch_size=batch_size,
         image_size=image_size,
         bounding_box_format=bounding_box_format,
@@ -88,6 +84,7 @@ def load_voc(
         cache=cache,
         class_balance=class_balance,
         shard=shard,
+        padding_color=padding_color,
     )
 
 
@@ -100,24 +97,60 @@ def _read_split(directory, split, report):
             f"The split {split!r} needs the file {path}, which does not exist. "
             + (f"Known splits: {known}" if known else f"{path.parent} has no list of images.")
         )
-    # Lists of one class have a second column, which does not concern detection.
-    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-    ids = [words[0] for words in lines if words]
+    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", read_text(path))]
+    lines = [line for line in lines if line]
+    columns = [CLASS_LIST_LINE.fullmatch(line) for line in lines]
+    has_column = all(columns)
+    ids = []
+    for line, match in zip(lines, columns):
+        name = _first_column(line, match[1], directory, path) if has_column else line
+        quoted = QUOTED_NAME.fullmatch(name)
+        name = quoted[1] if quoted else name
+        ids.append(_image_id(name, directory, path))
+        report.add("repaired_names", name, name != ids[-1])
     if not ids:
         raise ValueError(f"{path}: the dataset is empty. It lists no image.")
-    unique = list(dict.fromkeys(ids))
-    if len(unique) < len(ids):
-        repeated = sorted({name for name in ids if ids.count(name) > 1})
-        for name in repeated:
-            report.add("repeated_images", name, ids.count(name) - 1)
-    return unique
+    counts = collections.Counter(ids)
+    for name, count in counts.items():
+        report.add("repeated_images", name, count - 1)
+    return list(counts)
+
+
+def _first_column(line, first, directory, path):
+    """Returns the name in a line which may have a second column, or be a name with a space."""
+    if not _has_annotation(line, directory):
+        return first
+    if _has_annotation(first, directory):
+        raise ValueError(
+            f"{path}: the line {line!r} may mean the image {line!r}, or {first!r} with a second "
+            "column: both have an annotation. Rename one of them."
+        )
+    return line
+
+
+def _image_id(name, directory, path):
+    """Returns the id that has an annotation: a name without what other lists add to it."""
+    base = ntpath.basename(name)
+    for candidate in (name, FILE_SUFFIX.sub("", name), base, FILE_SUFFIX.sub("", base)):
+        if _has_annotation(candidate, directory):
+            return candidate
+    raise FileNotFoundError(
+        f"The annotation file {directory / 'Annotations' / name}.xml does not exist, but {path} "
+        "lists it."
+    )
+
+
+def _has_annotation(name, directory):
+    parts = pathlib.PurePath(name)
+    inside = not parts.is_absolute() and ".." not in parts.parts
+    return inside and os.path.isfile(directory / "Annotations" / f"{name}.xml")
 
 
 def _find_class_names(directory):
     names = set()
     for path in sorted((directory / "Annotations").glob("*.xml")):
-        for element in _parse(path).iterfind("object"):
-            names.add(_text(element, "name", path))
+        for element in parse_xml(path).iterfind("object"):
+            names.add(_text(element, "name", f"{path}: an object"))
     if not names:
         raise ValueError(
             f"{directory / 'Annotations'} holds no object, so there are no class names. "
@@ -126,79 +159,68 @@ def _find_class_names(directory):
     return sorted(names)
 
 
-def _read_record(directory, image_id, index, class_names, report, split):
+def _read_record(directory, image_id, folder, class_names, report):
     path = directory / "Annotations" / f"{image_id}.xml"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"The annotation file {path} does not exist, but the split {split!r} lists it."
-        )
-    root = _parse(path)
+    root = parse_xml(path)
     return make_record(
-        _find_image(directory, image_id, root, path),
+        _find_image(folder, image_id, root, path, report),
         image_id,
         _read_objects(root, class_names, path),
         report,
-        image_id=index,
-        stated_size=_stated_size(root),
+        image_id=image_id,
+        stated_size=_stated_size(root, path),
     )
 
 
-def _find_image(directory, image_id, root, annotation):
+def _find_image(folder, image_id, root, annotation, report):
     """Returns the path of the image: that of the id, else that which the annotation names."""
-    folder = directory / "JPEGImages"
-    named = (root.findtext("filename") or "").strip()
-    suffixes = dict.fromkeys((pathlib.Path(named).suffix, *IMAGE_SUFFIXES))
-    candidates = [folder / f"{image_id}{suffix}" for suffix in suffixes if suffix]
-    if named:
-        candidates.append(folder / pathlib.Path(named).name)
-    for path in candidates:
-        if path.is_file():
-            return path
-    raise FileNotFoundError(
-        f"The image file {folder / f'{image_id}.jpg'} does not exist, nor one with another suffix. "
-        f"The annotation {annotation} needs it."
+    named = [ntpath.basename(_stripped(root, key)) for key in ("filename", "path")]
+    suffixes = dict.fromkeys((*(pathlib.PurePath(name).suffix for name in named), *IMAGE_SUFFIXES))
+    names = [f"{image_id}{suffix}" for suffix in suffixes if suffix]
+    path, repaired = folder.find(names + [name for name in named if name], annotation)
+    if path is None:
+        raise FileNotFoundError(
+            f"The image file {folder.folder / image_id}.jpg does not exist, nor one with another "
+            f"suffix. The annotation {annotation} needs it."
+        )
+    # The id has no suffix, so that the suffix needs no repair.
+    report.add(
+        "repaired_names", image_id, repaired and path.stem != pathlib.PurePath(image_id).name
     )
+    return path
 
 
 def _read_objects(root, class_names, path):
     """Returns boxes, classes, ignored of the objects in an annotation, and None for areas."""
     boxes, classes, ignored = [], [], []
-    for element in root.iterfind("object"):
-        classes.append(class_index(_text(element, "name", path), class_names, path))
+    for number, element in enumerate(root.iterfind("object"), start=1):
+        name = _text(element, "name", f"{path}: object {number}")
+        where = f"{path}: object {number} ({name})"
+        classes.append(class_index(name, class_names, path))
         box = element.find("bndbox")
         if box is None:
-            raise ValueError(f"{path}: an <object> has no <bndbox>.")
-        boxes.append([_number(box, key, path) for key in ("xmin", "ymin", "xmax", "ymax")])
-        ignored.append(int((element.findtext("difficult") or "0").strip() == "1"))
+            raise ValueError(f"{where} has no <bndbox>.")
+        boxes.append(
+            [
+                read_number(_text(box, key, where), f"<{key}>", where, finite=False)
+                for key in ("xmin", "ymin", "xmax", "ymax")
+            ]
+        )
+        ignored.append(int(read_flag(element.findtext("difficult"), "<difficult>", where)))
     return boxes, classes, ignored, None
 
 
-def _stated_size(root):
+def _stated_size(root, path):
     """`(height, width)` as the annotation has it; None if it has none, or zeros."""
-    try:
-        size = tuple(int(float(root.findtext(f"size/{key}"))) for key in ("height", "width"))
-    except (TypeError, ValueError):
-        return None
-    return size if min(size) > 0 else None
+    return read_size(_stripped(root, "size/height"), _stripped(root, "size/width"), path)
 
 
-def _parse(path):
-    try:
-        return ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{path} is not a valid XML file: {error}") from error
+def _stripped(element, key):
+    return (element.findtext(key) or "").strip()
 
 
-def _text(element, key, path):
-    text = element.findtext(key)
-    if text is None or not text.strip():
-        raise ValueError(f"{path}: an <{element.tag}> has no <{key}>.")
-    return text.strip()
-
-
-def _number(element, key, path):
-    text = _text(element, key, path)
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{path}: <{key}> must be a number. Received: {text!r}") from None
+def _text(element, key, where):
+    text = _stripped(element, key)
+    if not text:
+        raise ValueError(f"{where} has no <{key}>.")
+    return text

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from keras_gflv2.data import Augmentation, load_voc
 from keras_gflv2.data.augmentation import (
@@ -193,6 +194,27 @@ def test_everything_at_once_runs_through_the_pipeline(voc_tree):
             assert (boxes[:, 2:] > boxes[:, :2]).all() and boxes.min(initial=0) >= 0
             limits = np.repeat(batch["image_sizes"].numpy()[:, None, ::-1], 16, axis=1)[real]
             assert (boxes[:, 2:] <= limits + 1e-3).all()
+
+
+def test_padding_color_fills_all_that_no_picture_covers(voc_tree):
+    """Padding, shifts and mosaics; red does not occur in the gray pictures."""
+    folder = voc_tree({f"i{i}": ((40 + 9 * i, 60), [("dog", (5, 5, 25, 30))]) for i in range(4)})
+    for path in (folder / "JPEGImages").iterdir():
+        Image.new("RGB", Image.open(path).size, (90, 90, 90)).save(path)
+    moves = Augmentation(scale=(0.5, 0.9), translate=0.3, mosaic=0.5)
+    for options in ({"train": True, "augmentation": moves, "seed": 0}, {}):
+        ds = load_voc(folder, "train", image_size=(40, 60), padding_color=(255, 0, 0), **options)
+        assert ds.padding_color == (255, 0, 0)
+        colors = {tuple(color) for batch in ds for color in batch["images"].numpy().reshape(-1, 3)}
+        assert colors == {(90, 90, 90), (255, 0, 0)}
+    assert load_voc(folder, "train").padding_color == MEAN_COLOUR
+
+
+@pytest.mark.parametrize("color", [(255, 0), "red", 0, (0, 0, 256), (0, 0, float("nan")), (1,) * 4])
+def test_padding_color_is_checked(voc_tree, color):
+    folder = voc_tree({"a": ((40, 50), [("dog", (1, 2, 30, 40))])})
+    with pytest.raises(ValueError, match="`padding_color` must be"):
+        load_voc(folder, "train", padding_color=color)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from keras_gflv2.data import Augmentation, load_tfds
-from keras_gflv2.data.tfds import box_coordinates
+from keras_gflv2.data import Augmentation, Report, build_dataset, load_tfds
+from keras_gflv2.data.tfds import DetectionFeatures, box_coordinates
 
 
 class TinyDetection(tfds.core.GeneratorBasedBuilder):
@@ -103,6 +103,19 @@ def test_memory_and_stream_give_the_same_batches(builder):
         assert other["bounding_boxes"]["classes"].shape[1] == 32
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_padding_color(builder, streaming):
+    ds = load_tfds(
+        builder, "train", image_size=(40, 60), streaming=streaming, padding_color=[1, 2, 3]
+    )
+    assert ds.padding_color == (1, 2, 3)
+    batch = next(iter(ds.as_numpy_iterator()))
+    height, width = batch["image_sizes"][0]
+    canvas = batch["images"][0]
+    outside = np.concatenate([canvas[height:].reshape(-1, 3), canvas[:, width:].reshape(-1, 3)])
+    assert len(outside) and (outside == [1, 2, 3]).all()
+
+
 def test_streamed_training_is_full_seeded_and_complete(builder):
     options = {
         "batch_size": 4,
@@ -178,6 +191,28 @@ def test_published_dataset():
     assert ds.file_names == ["000001.jpg"] * 2
 
 
+def test_pictures_are_read_as_they_are_stored():
+    """tensorflow-datasets ignores EXIF orientations; that `detect` does not is said."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with mock_voc([row([(0.1, 0.2, 0.5, 0.6)], exif=exif)]):
+        with pytest.warns(UserWarning, match=r"as they are stored.*\(000001\.jpg\)"):
+            ds = load_tfds("voc/2007", "train", image_size=(40, 50))
+    assert ds.report["exif_stored"] == 1
+    np.testing.assert_array_equal(next(iter(ds))["original_sizes"], [[40, 50]])
+
+
+def test_ids_that_are_strings():
+    """`image_ids` has them as they are; the batches carry the index into it."""
+    with mock_voc([row([]), row([(0.1, 0.2, 0.5, 0.6)])]):
+        features = DetectionFeatures(tfds.builder("voc/2007"))
+        features.id_key = "image/filename"
+        records = features.read_records("train", Report("tfds"))
+        ds = build_dataset(records, Report("tfds"), class_names=features.class_names)
+    assert ds.image_ids == ["000001.jpg"] * 2
+    np.testing.assert_array_equal(next(iter(ds))["image_ids"], [0, 1])
+
+
 def test_dataset_without_boxes_is_refused():
     with tfds.testing.mock_data(num_examples=1):
         with pytest.raises(ValueError, match="mnist is not a detection dataset"):
@@ -191,10 +226,10 @@ def test_box_formats():
     np.testing.assert_allclose(box_coordinates(boxes * 10, "XYWH", 9, 9), [[1, 2, 6, 8]])
 
 
-def row(boxes, difficult=None):
+def row(boxes, difficult=None, exif=None):
     """One row of voc/2007 with an encoded grey picture of 40 x 50 pixels."""
     stream = io.BytesIO()
-    Image.new("L", (50, 40), 99).save(stream, "PNG")
+    Image.new("L", (50, 40), 99).save(stream, "PNG", exif=exif)
     count = len(boxes)
     return {
         "image": stream.getvalue(),

@@ -143,10 +143,75 @@ def test_exif_follows_the_annotation(voc_tree, noise, stated, turned):
     Image.fromarray(noise(20, 40)).save(folder / "JPEGImages/a.png", exif=exif)
     ds = load_voc(folder, "train", image_size=(20, 40))
     batch = next(iter(ds))
+    assert ds.report["exif_upright"] == int(turned) and ds.report["exif_stored"] == int(not turned)
     expected = np.rot90(noise(20, 40), -1) if turned else noise(20, 40)
     height, width = batch["image_sizes"][0].numpy()
     np.testing.assert_array_equal(batch["images"][0, :height, :width], expected)
     assert ds.report["size_mismatches"] == 0
+
+
+def test_images_of_a_list_may_have_spaces_in_their_names(voc_tree):
+    """The second column of a list of one class is told from a name by what is in the folder."""
+    images = {
+        name: ((40, 50), [("dog", (1, 2, 30, 40))])
+        for name in ("photo", "photo 2", "a photo", "solo")
+    }
+    folder = voc_tree(images)
+    path = folder / "ImageSets/Main/train.txt"
+    for lines, expected in [
+        (["photo 2", "a photo"], ["photo 2", "a photo"]),
+        (["photo -1", "photo 2  1", "solo  0"], ["photo", "photo 2", "solo"]),
+        (["photo", "photo 2", "solo"], ["photo", "photo 2", "solo"]),
+        (['"photo 2"  1', "solo 0"], ["photo 2", "solo"]),
+    ]:
+        path.write_text("\n".join(lines) + "\n")
+        ds = load_voc(folder, "train")
+        assert ds.image_ids == expected and not ds.report["repaired_names"]
+    for name in ("photo 1", "solo 1"):  # As names and as columns, these lines make sense.
+        (folder / f"Annotations/{name}.xml").write_text("<annotation/>")
+    path.write_text("photo 1\nsolo 1\n")
+    with pytest.raises(ValueError, match=r"train\.txt: the line 'photo 1' may mean"):
+        load_voc(folder, "train")
+
+
+@pytest.mark.parametrize(
+    "line", ["a.jpg", "a.JPG", "a.xml", "JPEGImages/a.png", "C:\\VOC\\a.jpg", "/data/a.png"]
+)
+def test_lists_of_files_in_the_place_of_ids(voc_tree, line):
+    folder = voc_tree({"a": ((40, 50), [("dog", (1, 2, 30, 40))])})
+    (folder / "ImageSets/Main/train.txt").write_bytes(f"\ufeff{line}\r\n".encode())
+    with pytest.warns(UserWarning, match="found 1 files under other names"):
+        ds = load_voc(folder, "train")
+    assert ds.image_ids == ["a"] and ds.report["files"]["repaired_names"] == [line]
+
+
+def test_no_list_leads_out_of_the_folder(voc_tree):
+    folder = voc_tree({"a": ((40, 50), [("dog", (1, 2, 30, 40))])})
+    (folder / "secret.xml").write_text("<annotation/>")
+    (folder / "ImageSets/Main/train.txt").write_text("../secret\n")
+    with pytest.raises(FileNotFoundError, match=r"secret\.xml.*train\.txt"):
+        load_voc(folder, "train")
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".JPeG", ".PNG"])
+def test_suffixes_in_another_case(voc_tree, suffix):
+    folder = voc_tree({"a": ((40, 50), [("dog", (1, 2, 30, 40))])})
+    (folder / "JPEGImages/a.png").rename(folder / f"JPEGImages/a{suffix}")
+    assert load_voc(folder, "train").num_images == 1
+
+
+def test_difficult(voc_tree):
+    values = {"1": 1, "1.0": 1, " true ": 1, "True": 1, "0": 0, "False": 0, "": 0}
+    objects = [("dog", (i, 2, 30, 40), text) for i, text in enumerate(values)]
+    batch = next(iter(load_voc(voc_tree({"a": ((40, 50), objects)}), "train")))
+    ignored = batch["bounding_boxes"]["ignored"][0, : len(values)]
+    np.testing.assert_array_equal(ignored, list(values.values()))
+
+
+def test_difficult_that_is_neither(voc_tree):
+    folder = voc_tree({"a": ((40, 50), [("dog", (1, 2, 30, 40), "maybe")])})
+    with pytest.raises(ValueError, match=r"a\.xml: object 1 \(dog\): <difficult>.*'maybe'"):
+        load_voc(folder, "train")
 
 
 def test_errors_name_the_cause(voc_tree):

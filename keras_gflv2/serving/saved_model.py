@@ -11,7 +11,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-DEFAULT_MAX_PIXELS = 64_000_000
+from keras_gflv2.images import MAX_PIXELS
+
 CLASS_NAMES_FILE = "class_names.txt"
 CONFIG_FILE = "detector.json"
 
@@ -25,7 +26,7 @@ def export_saved_model(
     nms_iou_threshold=None,
     max_detections=None,
     image_size=None,
-    max_pixels=DEFAULT_MAX_PIXELS,
+    max_pixels=MAX_PIXELS,
 ):
     """Writes a SavedModel that needs neither Keras nor this package to run.
 

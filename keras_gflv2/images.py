@@ -171,7 +171,7 @@ def _open(source, name):
         raise FileNotFoundError(f"The image file {name} does not exist.") from None
     except IsADirectoryError:
         raise ValueError(f"{name} is a folder. Pass the path of an image file.") from None
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except Exception as error:  # PIL raises errors of many types for damaged files.
         raise ValueError(f"{name} is not an image that PIL can read: {error}") from error
 
 
@@ -196,7 +196,7 @@ def _check_pixels(image, name):
 def _pil_to_rgb(image, exif, name):
     try:
         image.load()  # The EXIF of a PNG may stand after its pixels.
-    except Exception as error:  # PIL's decoders raise errors of many types for damaged files.
+    except Exception as error:
         raise ValueError(
             f"The image {name} cannot be decoded: {error}. The file is damaged or cut short; "
             "replace it or remove it from the dataset."

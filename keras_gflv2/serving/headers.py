@@ -355,9 +355,9 @@ def _exif_value(file, start, end):
     headers = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0")
     valid = tf.reduce_any(tf.stack([file.has(start, header) for header in headers]))
     directory = start + file.number(start + 4, 4, little)
-    valid &= directory + 2 <= end
-    count = tf.minimum(file.number(directory, 2, little), (end - directory - 2) // 12)
-    entries = directory + 2 + 12 * tf.range(_where(valid, count, 0))
+    there_are = (end - directory - 2) // 12  # negative if the directory is beyond the end
+    count = tf.minimum(file.number(directory, 2, little), there_are)
+    entries = directory + 2 + 12 * tf.range(tf.maximum(count, 0))
     is_tag = file.number(entries, 2, little) == ORIENTATION_TAG
     entries = tf.boolean_mask(entries, is_tag)
     counts = file.number(entries + 4, 4, little)

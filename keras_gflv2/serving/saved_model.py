@@ -38,8 +38,9 @@ def export_saved_model(
       float32 of 0..255.
     - `serving_bytes`: "image_bytes" (B,), files of different sizes (JPEG, PNG, GIF, BMP, WebP) ->
       the same with "boxes" in pixels of each original image, xyxy, "class_names" (B, D) and
-      "status" (B,): "ok", or why there is no detection: what `model.detect` gives. EXIF
-      orientations of JPEGs are followed. Images are resized to the model's `image_size`.
+      "status" (B,): "ok", or why there is no detection: what `model.detect` gives. Files are
+      decoded to the pixels that `images.read_image` gives, or have a status. Images are resized to
+      the model's `image_size` and run in chunks; a request has at most 256 of them.
     - `serving_bytes_options`: as `serving_bytes` with "score_threshold" and "nms_iou_threshold"
       (B,) in the request.
     - `raw`: "images" (B, H, W, 3) float32 -> "scores" (B, A, C) and "box_distributions"

@@ -211,6 +211,10 @@ def turned():
         "JPEG, XMP says 9": (jpeg(xmp_segment(9)), 1),
         "JPEG, EXIF without orientation, and XMP": (jpeg(no_tag, xmp_segment(6)), 6),
         "JPEG, EXIF of 0, and XMP": (jpeg(exif_segment(0), xmp_segment(6)), 1),
+        "JPEG, EXIF ends before its directory, and XMP": (
+            jpeg(segment(0xE1, b"Exif\0\0MM\0*\0\0\xff\0"), xmp_segment(6)),
+            6,
+        ),
         "JPEG, EXIF cut": (jpeg(segment(0xE1, b"Exif\0\0" + exif(6)[:30])), 1),
         "JPEG, EXIF is rubbish": (jpeg(segment(0xE1, b"Exif\0\0rubbish, rubbish")), 1),
         "PNG, EXIF before the pixels": (png(8, 2, rows, [(b"eXIf", exif(6))]), 6),

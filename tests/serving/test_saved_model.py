@@ -101,6 +101,7 @@ def test_a_bad_file_has_a_status_and_the_others_their_detections(served, model, 
 
 
 @tensorflow_only
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PIL's, of damaged EXIF
 def test_files_of_every_kind_give_what_detect_gives(served, model):
     files = list(picture_files.kinds().values())
     files += [file for name, (file, _) in picture_files.turned().items() if "type" not in name]

@@ -18,7 +18,7 @@ import keras_gflv2
 from keras_gflv2.cli.sources import load_data
 from keras_gflv2.evaluation.coco import coco_metrics
 from keras_gflv2.evaluation.detections import class_names_of, detect_dataset
-from keras_gflv2.serving.formats import FORMATS, export_format
+from keras_gflv2.serving.formats import FORMATS, OPENVINO_FLOAT32, export_format
 
 SIZE = (240, 320)
 PADDED = (256, 320)  # as the loader pads batches
@@ -48,7 +48,7 @@ def runner(file, format):
     if format == "openvino":
         import openvino
 
-        compiled = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = openvino.Core().compile_model(file, "CPU", OPENVINO_FLOAT32)
         return lambda images: {o.get_any_name(): v for o, v in compiled(images).items()}
     from ai_edge_litert.interpreter import Interpreter
 

@@ -2,14 +2,15 @@
 
 In: a path, encoded bytes, a PIL image or an array of any common pixel type. Out: RGB `uint8`
 arrays (H, W, 3). `model.detect` uses this module without tensorflow, the tf.data pipelines use it
-to decode; `resize_image` equals the pipeline's `tf.image.resize` pixel for pixel.
+to decode; `resize_image` equals the pipeline's `tf.image.resize` pixel for pixel. Exported
+detectors decode the same files to the same pixels in a graph (`serving/decoding.py`).
 """
 
 import io
 import os
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 # The mean of ImageNet in RGB. Padding has this colour: the model's normalisation makes it zero.
 MEAN_COLOUR = (123.675, 116.28, 103.53)
@@ -23,6 +24,16 @@ EXIF_ORIENTATION_TAG = 0x0112
 PIXEL_RANGE = (-64.0, 320.0)
 # Pixels looked at in each direction of an image: its range shows in few of them.
 PIXEL_SAMPLES = 64
+# What turns the stored pixels upright (TIFF 6.0, Orientation); 1 is upright already.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def read_image(source, *, exif=True, name=None):
@@ -31,31 +42,30 @@ def read_image(source, *, exif=True, name=None):
     Args:
         source: path, encoded bytes, PIL image, or array of shape (H, W), (H, W, 1), (H, W, 3) or
             (H, W, 4). Arrays of `uint16` are scaled to 8 bits; float arrays are taken as 0..255.
-        exif: whether to turn the picture upright as its EXIF orientation says.
+        exif: whether to turn the picture upright as its orientation says: that of its EXIF, else
+            of its XMP. An orientation that is not one whole number of 1..8 is not followed.
         name: what to call the picture in error messages; the path by default.
 
     Returns:
-        `uint8` array (H, W, 3). Grey is repeated, transparency is dropped, 16 bits become 8.
+        `uint8` array (H, W, 3). Grey is repeated, 16 bits become 8. Transparency is dropped: a
+        pixel has the color that the file stores for it, however transparent it is. Of animations
+        the first frame is read.
 
     Raises:
         FileNotFoundError: the path does not exist.
-        ValueError: the content is not a picture or is cut short; the message names the file.
+        ValueError: the content is not a picture, is cut short, or has more than
+            `keras_gflv2.images.MAX_PIXELS` pixels; the message names the file.
     """
     name = name or describe_source(source)
     if isinstance(source, np.ndarray) or (hasattr(source, "__array__") and not _is_pil(source)):
         return _array_to_rgb(np.asarray(source), name)
+    image = source if _is_pil(source) else _open(source, name)
     try:
-        if _is_pil(source):
-            return _pil_to_rgb(source, exif)
-        with _open(source, name) as image:
-            return _pil_to_rgb(image, exif)
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(
-            f"The image {name} cannot be decoded: {error}. The file is damaged or cut short; "
-            "replace it or remove it from the dataset."
-        ) from error
+        _check_pixels(image, name)
+        return _pil_to_rgb(image, exif, name)
+    finally:
+        if image is not source:
+            image.close()
 
 
 def read_image_size(source, name=None):
@@ -66,7 +76,8 @@ def read_image_size(source, name=None):
         name: what to call the picture in error messages.
 
     Returns:
-        `(height, width, orientation)`: the stored size in pixels and the EXIF orientation, 1..8.
+        `(height, width, orientation)`: the stored size in pixels and the orientation, 1..8, that
+        `read_image` follows. The size may be more than `read_image` accepts.
 
     Raises:
         FileNotFoundError: the path does not exist.
@@ -74,11 +85,9 @@ def read_image_size(source, name=None):
     """
     with _open(source, name or describe_source(source)) as image:
         width, height = image.size
-        try:
-            orientation = image.getexif().get(EXIF_ORIENTATION_TAG, 1)
-        except Exception:  # A broken EXIF block does not make the pixels unreadable.
-            orientation = 1
-    return height, width, orientation if orientation in range(1, 9) else 1
+        # PIL may have to decode a PNG to the end to find its EXIF.
+        orientation = _orientation(image) if width * height <= MAX_PIXELS else 1
+    return height, width, orientation
 
 
 def check_pixels(images, subject="The images have"):
@@ -199,20 +208,56 @@ def _open(source, name):
         return Image.open(source)
     except FileNotFoundError:
         raise FileNotFoundError(f"The image file {name} does not exist.") from None
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except IsADirectoryError:
+        raise ValueError(f"{name} is a folder. Pass the path of an image file.") from None
+    except Exception as error:  # PIL raises errors of many types for damaged files.
         raise ValueError(f"{name} is not an image that PIL can read: {error}") from error
 
 
-def _pil_to_rgb(image, exif):
-    if exif:
-        image = ImageOps.exif_transpose(image)
+def _orientation(image):
+    """The orientation 1..8 of a PIL image by its EXIF, else by its XMP."""
+    try:
+        value = image.getexif().get(EXIF_ORIENTATION_TAG, 1)
+    except Exception:  # A broken EXIF block does not make the pixels unreadable.
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _check_pixels(image, name):
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f"The image {name} has {width} x {height} pixels, more than the {MAX_PIXELS} that are "
+            "accepted. Make it smaller, or raise keras_gflv2.images.MAX_PIXELS if you trust it."
+        )
+
+
+def _pil_to_rgb(image, exif, name):
+    try:
+        image.load()  # The EXIF of a PNG may stand after its pixels.
+    except Exception as error:
+        raise ValueError(
+            f"The image {name} cannot be decoded: {error}. The file is damaged or cut short; "
+            "replace it or remove it from the dataset."
+        ) from error
+    turn = _UPRIGHT.get(_orientation(image)) if exif else None
+    if turn is not None:
+        image = image.transpose(turn)
     if image.mode.startswith("I") or image.mode == "F":
         # PIL's own conversion clips at 255: a 16-bit picture would be all white.
-        return _array_to_rgb(_deep_grey(np.asarray(image), image.mode), "image")
+        return _array_to_rgb(_deep_grey(np.asarray(image), image.mode), name)
+    if image.mode == "CMYK":
+        return _cmyk_to_rgb(np.asarray(image))
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")
     # np.array copies: the result outlives the file.
     return np.array(image.convert("RGB"))
+
+
+def _cmyk_to_rgb(inks):
+    """Paper that shines through all inks (H, W, 4), rounded down as TensorFlow rounds it."""
+    paper = (255 - inks).astype("uint16")
+    return (paper[..., :3] * paper[..., 3:] // 255).astype("uint8")
 
 
 def _deep_grey(pixels, mode):

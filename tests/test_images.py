@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from keras_gflv2 import images
 from keras_gflv2.images import read_image, read_image_size, resize_image, resize_shape
 
 
@@ -94,6 +95,8 @@ def test_exif_orientation_is_optional(tmp_path):
 def test_errors_name_the_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent\.jpg"):
         read_image(tmp_path / "absent.jpg")
+    with pytest.raises(ValueError, match="is a folder"):
+        read_image(tmp_path)
     text = tmp_path / "text.jpg"
     text.write_text("not a picture")
     with pytest.raises(ValueError, match=r"text\.jpg is not an image"):
@@ -112,6 +115,28 @@ def test_errors_name_the_file(tmp_path):
         read_image(np.full((3, 4, 3), np.nan))
     with pytest.raises(TypeError, match="int"):
         read_image(3)
+
+
+def test_larger_pictures_are_refused_unless_they_are_trusted(tmp_path, monkeypatch):
+    path = tmp_path / "large.png"
+    Image.fromarray(np.zeros((9, 12, 3), "uint8")).save(path)
+    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    for source in (path, str(path), path.read_bytes(), Image.open(path)):
+        with pytest.raises(ValueError, match=r"12 x 9 pixels, more than the 100 .*MAX_PIXELS"):
+            read_image(source)
+    with pytest.raises(ValueError, match=r"large\.png"):
+        read_image(path)
+    assert read_image_size(path) == (9, 12, 1)
+    monkeypatch.setattr(images, "MAX_PIXELS", 108)
+    assert read_image(path).shape == (9, 12, 3)
+
+
+def test_cmyk_is_paper_that_shines_through_the_inks(tmp_path):
+    """The product of what each ink and black let through, rounded down."""
+    inks = np.random.default_rng(0).integers(0, 256, (7, 9, 4)).astype("uint8")
+    passed = 255 - inks.astype(int)
+    read = read_image(Image.fromarray(inks, "CMYK"))
+    np.testing.assert_array_equal(read, passed[..., :3] * passed[..., 3:] // 255)
 
 
 def test_imports_are_few():

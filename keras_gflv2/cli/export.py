@@ -91,6 +91,7 @@ def _export_saved_model(arguments):
 
 def _export_format(arguments):
     from keras_gflv2.serving import export_format
+    from keras_gflv2.serving.formats import OPENVINO_FLOAT32
 
     if pathlib.Path(arguments.output).exists() and not arguments.overwrite:
         raise FileExistsError(f"{arguments.output} exists. Pass --overwrite to replace it.")
@@ -105,4 +106,9 @@ def _export_format(arguments):
         size=arguments.size,
         calibration=calibration,
     )
+    if arguments.format == "openvino":
+        print(
+            "On processors that have bfloat16 OpenVINO computes in it unless the model is compiled "
+            f"with {OPENVINO_FLOAT32}."
+        )
     print(f"Wrote {file}")

@@ -635,7 +635,9 @@ class GFLV2(keras.Model):
         """Detections in images of any sizes, in each image's own pixels.
 
         Args:
-            images: one or a list of paths, PIL images or arrays (H, W, 3) RGB in 0..255.
+            images: one or a list of what `images.read_image` takes: paths, encoded bytes, PIL
+                images or arrays (H, W, 3) RGB in 0..255. They are read one after another, and one
+                that cannot be read is an error.
             score_threshold: detections below are left out.
             image_size: (short side, longest long side) to resize to. Default: `self.image_size`.
             batch_size: images of like size are run together, at most so many.
@@ -651,33 +653,37 @@ class GFLV2(keras.Model):
             images = [images]
         image_size = image_size or self.image_size
         predict = predict or self._detect_batch
-        originals = [read_image(image) for image in images]
-        shapes = [resize_shape(image.shape[:2], image_size) for image in originals]
-        canvases = [
-            tuple(box_ops.ceil_divide(n, SIZE_MULTIPLE) * SIZE_MULTIPLE for n in shape)
-            for shape in shapes
-        ]
-        results = [None] * len(originals)
-        for canvas in sorted(set(canvases)):
-            members = [i for i, c in enumerate(canvases) if c == canvas]
-            for start in range(0, len(members), batch_size):
-                chunk = members[start : start + batch_size]
-                batch = self._canvas_batch(
-                    [originals[i] for i in chunk], [shapes[i] for i in chunk], canvas
+        results = [None] * len(images)
+        waiting = {}  # canvas -> (index, original size, resized image): no original is kept
+
+        def run(canvas):
+            members = waiting.pop(canvas)
+            indices, originals, resized = zip(*members)
+            found = predict(self._canvas_batch(resized, canvas))
+            for row, index in enumerate(indices):
+                one = {k: np.array(v[row]) for k, v in found.items()}
+                results[index] = self._to_original(
+                    one, originals[row], resized[row].shape[:2], canvas, score_threshold
                 )
-                found = predict(batch)
-                for row, i in enumerate(chunk):
-                    one = {k: np.array(v[row]) for k, v in found.items()}
-                    results[i] = self._to_original(
-                        one, originals[i].shape[:2], shapes[i], canvas, score_threshold
-                    )
+
+        for index, source in enumerate(images):
+            image = read_image(source)
+            resized = resize_image(image, resize_shape(image.shape[:2], image_size))
+            canvas = tuple(
+                box_ops.ceil_divide(n, SIZE_MULTIPLE) * SIZE_MULTIPLE for n in resized.shape[:2]
+            )
+            waiting.setdefault(canvas, []).append((index, image.shape[:2], resized))
+            if len(waiting[canvas]) >= batch_size:
+                run(canvas)
+        for canvas in sorted(waiting):
+            run(canvas)
         return results
 
-    def _canvas_batch(self, images, shapes, canvas):
+    def _canvas_batch(self, images, canvas):
         batch = np.tile(np.float32(self.padding_colour), (len(images), *canvas, 1))
-        for row, (image, (height, width)) in enumerate(zip(images, shapes)):
-            batch[row, :height, :width] = resize_image(image, (height, width))
-        return {"images": batch, "image_sizes": np.array(shapes, "int32")}
+        for row, image in enumerate(images):
+            batch[row, : image.shape[0], : image.shape[1]] = image
+        return {"images": batch, "image_sizes": np.array([i.shape[:2] for i in images], "int32")}
 
     def _to_original(self, found, original, resized, canvas, score_threshold):
         """One row of `predict`'s answer -> detections in the pixels of the original image."""

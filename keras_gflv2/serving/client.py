@@ -1,9 +1,11 @@
 """A client of TF Serving for the signature `serving_bytes`: pictures in, detections out."""
 
 import base64
+import http.client
 import io
 import json
 import os
+import re
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -11,9 +13,14 @@ import urllib.request
 import numpy as np
 from PIL import Image
 
+from keras_gflv2.images import read_image
+
 SIGNATURE = "serving_bytes"
+OUTPUTS = ("boxes", "classes", "confidence", "class_names", "status")
 # The defaults of gRPC (4 MB) are too small for a batch of photographs.
 MAX_MESSAGE_BYTES = 256 << 20
+# /MODEL or /v1/models/MODEL/versions/1:predict.
+PATH = re.compile(r"/*(v1/models/)?(?P<model>[^/:]+)?(/versions/(?P<version>\d+))?(:predict)?/*")
 
 
 class ServingError(OSError):
@@ -25,7 +32,8 @@ class ServingClient:
 
     Args:
         url: `http://HOST:8501` (REST) or `grpc://HOST:8500` (gRPC, which needs the extra
-            `serving`); `/MODEL` after it names the model if `model_name` does not.
+            `serving`); `/MODEL` after it names the model if `model_name` does not. TF Serving's own
+            `http://HOST:8501/v1/models/MODEL/versions/1:predict` is understood, too.
         model_name: name of the model on the server.
         version: whole number; the newest if None.
         timeout: seconds for a request.
@@ -41,9 +49,17 @@ class ServingClient:
                 f"`url` must be http://HOST:PORT or grpc://HOST:PORT, got {url!r}. TF Serving's "
                 "ports are 8501 for http and 8500 for grpc."
             )
-        self.model_name = model_name or parts.path.strip("/")
+        path = PATH.fullmatch(parts.path)
+        if path is None:
+            raise ValueError(
+                f"`url` has the path {parts.path!r}. Expected nothing, /MODEL, or TF Serving's "
+                "/v1/models/MODEL, with /versions/NUMBER and :predict if you like."
+            )
+        self.model_name = model_name or urllib.parse.unquote(path["model"] or "")
         if not self.model_name:
             raise ValueError(f"Which model of {url}? Pass `model_name`, or {url}/MODEL.")
+        if version is None and path["version"]:
+            version = int(path["version"])
         self.url, self.version, self.timeout = url, version, timeout
         self._send = self._grpc if parts.scheme == "grpc" else self._rest
         self._address = parts.netloc
@@ -54,9 +70,10 @@ class ServingClient:
         """Detections in images of any sizes, in each image's own pixels, as `GFLV2.detect` gives.
 
         Args:
-            images: one or a list of paths, encoded bytes, PIL images or uint8 arrays (H, W, 3).
+            images: one or a list of paths, encoded bytes, PIL images or arrays. Files are sent as
+                they are; of the others what `images.read_image`, and so `GFLV2.detect`, sees.
             score_threshold: detections below are left out. The export has a threshold, too.
-            batch_size: images a request.
+            batch_size: images per request.
 
         Returns:
             List of a dictionary an image: "boxes" (n, 4) float32 xyxy in pixels, "classes" (n,),
@@ -64,37 +81,75 @@ class ServingClient:
             server could not read the image, which then has no detections.
 
         Raises:
-            ServingError: no answer within `timeout`, or an error of the server.
+            ServingError: no answer within `timeout`, an error of the server, or an answer that is
+                not one of such a model.
+            FileNotFoundError: the path does not exist.
+            ValueError: the path is a folder, or the array or PIL image is not a picture.
         """
         if not isinstance(images, (list, tuple)):
             images = [images]
         results = []
         for start in range(0, len(images), batch_size):
             encoded = [_encoded(image) for image in images[start : start + batch_size]]
-            answer = self._send(encoded)
+            answer = self._checked(self._send(encoded), len(encoded))
             results += [_result(answer, row, score_threshold) for row in range(len(encoded))]
         return results
+
+    def _checked(self, answer, count):
+        """The outputs as arrays of the right shape, or a `ServingError` that says what is not."""
+        missing = [name for name in OUTPUTS if name not in answer]
+        if missing:
+            raise ServingError(
+                f"The answer of the model {self.model_name!r} has no {', '.join(missing)}. It has "
+                f"{', '.join(map(str, answer)) or 'nothing'}: is it an export of this package?"
+            )
+        answer = {name: np.asarray(answer[name]) for name in OUTPUTS}
+        rows = answer["confidence"].shape[:2]
+        expected = {name: rows for name in OUTPUTS}
+        expected.update(boxes=(*rows, 4), status=(count,))
+        shapes = {name: value.shape for name, value in answer.items()}
+        numeric = all(answer[name].dtype.kind in "fiu" for name in OUTPUTS[:3])
+        if len(rows) != 2 or rows[0] != count or shapes != expected or not numeric:
+            raise ServingError(
+                f"The answer of the model {self.model_name!r} to {count} images is malformed: it "
+                f"has the shapes {shapes}."
+            )
+        return answer
 
     def _rest(self, encoded):
         """One request by TF Serving's REST API, in its row format."""
         version = "" if self.version is None else f"/versions/{self.version}"
-        url = f"{self._base}/v1/models/{self.model_name}{version}:predict"
+        name = urllib.parse.quote(self.model_name)
+        url = f"{self._base}/v1/models/{name}{version}:predict"
         rows = [{"image_bytes": {"b64": base64.b64encode(e).decode()}} for e in encoded]
         body = json.dumps({"signature_name": SIGNATURE, "instances": rows}).encode()
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=self.timeout) as response:
-                predictions = json.load(response)["predictions"]
+                answer = json.load(response)
+            rows = answer["predictions"]
+            names = set.intersection(*(set(row) for row in rows))
+            return {name: np.array([row[name] for row in rows]) for name in names}
         except urllib.error.HTTPError as error:
-            message = error.read().decode(errors="replace")[:500]
-            raise ServingError(f"{url} answered {error.code}: {message}") from error
-        except (OSError, ValueError, KeyError) as error:
-            raise ServingError(self._failure(error)) from error
-        return {name: np.array([row[name] for row in predictions]) for name in predictions[0]}
+            raise ServingError(f"{url} answered {error.code}: {_body(error)}") from error
+        except (OSError, http.client.HTTPException) as error:
+            reason = str(error) or type(error).__name__
+            raise ServingError(self._failure(f"{type(error).__name__}: {reason}")) from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ServingError(
+                f"{url} answered with something that is not TF Serving's JSON of predictions "
+                f"({type(error).__name__}: {error})."
+            ) from error
 
     def _grpc(self, encoded):
         """One request by gRPC's PredictionService."""
         grpc, predict_pb2, tf = self._connect()
+        size = sum(len(content) for content in encoded)
+        if size > MAX_MESSAGE_BYTES:
+            raise ServingError(
+                f"A request of {len(encoded)} images has {size / 2**20:.0f} MB; gRPC messages are "
+                f"limited to {MAX_MESSAGE_BYTES >> 20} MB here. Pass a smaller `batch_size`."
+            )
         request = predict_pb2.PredictRequest()
         request.model_spec.name = self.model_name
         request.model_spec.signature_name = SIGNATURE
@@ -103,9 +158,11 @@ class ServingClient:
         request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(encoded))
         try:
             answer = self._stub.Predict(request, self.timeout)
+            return {name: tf.make_ndarray(value) for name, value in answer.outputs.items()}
         except grpc.RpcError as error:
             raise ServingError(self._failure(f"{error.code().name}: {error.details()}")) from error
-        return {name: tf.make_ndarray(value) for name, value in answer.outputs.items()}
+        except (TypeError, ValueError) as error:  # tensors of a kind or a shape that cannot be
+            raise ServingError(self._failure(f"malformed tensors: {error}")) from error
 
     def _connect(self):
         try:
@@ -130,17 +187,28 @@ class ServingClient:
 
 
 def _encoded(image):
-    """The bytes of a file as they are; PNG for pixels."""
+    """The bytes of a file as they are; PNG of the pixels that `read_image` sees."""
     if isinstance(image, (bytes, bytearray)):
         return bytes(image)
     if isinstance(image, (str, os.PathLike)):
-        with open(image, "rb") as file:
-            return file.read()
-    if not isinstance(image, Image.Image):
-        image = Image.fromarray(np.asarray(image))
+        try:
+            with open(image, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            raise FileNotFoundError(f"The image file {os.fspath(image)} does not exist.") from None
+        except OSError as error:
+            raise ValueError(f"{os.fspath(image)} cannot be read: {error.strerror}.") from error
     stream = io.BytesIO()
-    image.convert("RGB").save(stream, "PNG")
+    Image.fromarray(read_image(image)).save(stream, "PNG")
     return stream.getvalue()
+
+
+def _body(error):
+    """What a server says of an error, as far as it can be read."""
+    try:
+        return error.read().decode(errors="replace")[:500]
+    except (OSError, http.client.HTTPException):
+        return error.reason
 
 
 def _result(answer, row, score_threshold):

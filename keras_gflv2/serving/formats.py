@@ -16,6 +16,9 @@ FORMATS = {
     "litert": (".tflite", ("float32", "float16", "int8"), None),
 }
 ONNX_OPSET = 18
+# For `openvino.Core().compile_model(file, "CPU", OPENVINO_FLOAT32)`. The same option in a file's
+# `rt_info` is not followed (OpenVINO 2026.4).
+OPENVINO_FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
 # What int8 with a calibration set needs, and what quantises.
 QUANTIZERS = {
     "onnx": ("onnxruntime", quantization.quantize_onnx),
@@ -29,7 +32,9 @@ def export_format(model, file, format, *, precision="float32", size=None, calibr
 
     Input "images" (B, H, W, 3) float32 RGB in 0..255; outputs as of `model.predict`: "boxes",
     "classes", "confidence", "num_detections". ONNX and OpenVINO take any B, H and W. LiteRT has no
-    operation for some of what changing sizes need: B is 1, H and W are fixed.
+    operation for some of what changing sizes need: B is 1, H and W are fixed. Compile
+    OpenVINO files with `OPENVINO_FLOAT32`: its default on processors that have bfloat16 is to
+    compute in that, which moves boxes by half a pixel; a file cannot say otherwise.
 
     Args:
         model: a `GFLV2`, on any backend.

@@ -11,7 +11,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-DEFAULT_MAX_PIXELS = 64_000_000
+from keras_gflv2.images import MAX_PIXELS
+
 CLASS_NAMES_FILE = "class_names.txt"
 CONFIG_FILE = "detector.json"
 
@@ -25,7 +26,7 @@ def export_saved_model(
     nms_iou_threshold=None,
     max_detections=None,
     image_size=None,
-    max_pixels=DEFAULT_MAX_PIXELS,
+    max_pixels=MAX_PIXELS,
 ):
     """Writes a SavedModel that needs neither Keras nor this package to run.
 
@@ -37,8 +38,9 @@ def export_saved_model(
       float32 of 0..255.
     - `serving_bytes`: "image_bytes" (B,), files of different sizes (JPEG, PNG, GIF, BMP, WebP) ->
       the same with "boxes" in pixels of each original image, xyxy, "class_names" (B, D) and
-      "status" (B,): "ok", or why there is no detection: what `model.detect` gives. EXIF
-      orientations of JPEGs are followed. Images are resized to the model's `image_size`.
+      "status" (B,): "ok", or why there is no detection: what `model.detect` gives. Files are
+      decoded to the pixels that `images.read_image` gives, or have a status. Images are resized to
+      the model's `image_size` and run in chunks; a request has at most 256 of them.
     - `serving_bytes_options`: as `serving_bytes` with "score_threshold" and "nms_iou_threshold"
       (B,) in the request.
     - `raw`: "images" (B, H, W, 3) float32 -> "scores" (B, A, C) and "box_distributions"

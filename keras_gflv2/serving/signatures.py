@@ -3,9 +3,19 @@
 import tensorflow as tf
 
 from keras_gflv2.models.gflv2 import SIZE_MULTIPLE
-from keras_gflv2.serving import pictures
+from keras_gflv2.serving import headers, pictures
 
-STATUS = ("ok", "not an image that can be decoded", "more pixels than this server accepts")
+STATUS = {
+    headers.OK: "ok",
+    headers.NOT_DECODABLE: "not an image that can be decoded",
+    headers.TOO_LARGE: "more pixels than this server accepts",
+    headers.UNSUPPORTED: "an image of a kind that this server cannot decode exactly; convert it to "
+    "an ordinary PNG or JPEG",
+    headers.TOO_MANY: "more images or pixels than this server accepts in one request; send it in "
+    "another",
+}
+# The canvases of a request run together up to as many pixels as so many of the model's own.
+CHUNK = 2
 
 
 class Signatures:
@@ -55,11 +65,11 @@ class Signatures:
         return self._detect(image_bytes, options)
 
     def _detect(self, image_bytes, options):
-        loaded = pictures.load_pictures(
+        files = pictures.inspect_files(
             image_bytes, self.model.image_size, SIZE_MULTIPLE, self.max_pixels
         )
-        found = self._by_canvas(loaded, options)
-        scale = loaded["original"] / loaded["resized"]  # (B, 2)
+        found, status = self._in_chunks(image_bytes, files, options)
+        scale = files["original"] / files["resized"]  # (B, 2)
         scale = tf.cast(tf.gather(scale, [1, 0, 1, 0], axis=1), tf.float32)[:, None]
         present = found["classes"][..., None] >= 0
         classes = tf.where(found["classes"] < 0, self.model.num_classes, found["classes"])
@@ -67,16 +77,17 @@ class Signatures:
             **found,
             "boxes": tf.where(present, found["boxes"] * scale, -1.0),
             "class_names": tf.gather(self.class_names, classes),
-            "status": tf.gather(tf.constant(STATUS), loaded["status"]),
+            "status": tf.gather(tf.constant([STATUS[code] for code in sorted(STATUS)]), status),
         }
 
-    def _by_canvas(self, loaded, options):
-        """Detections (xyxy in pixels of the resized images) of the batch's pictures.
+    def _in_chunks(self, image_bytes, files, options):
+        """Detections (xyxy in pixels of the resized images) and status of the pictures.
 
         Those with one canvas run together, each canvas on its own: more padding than a picture
-        needs would change the statistics of the group normalisation, and so its scores.
+        needs would change the statistics of the group normalisation, and so its scores. A chunk is
+        bounded in pixels, before and after resizing: so is the memory of a request.
         """
-        count, length = tf.shape(loaded["status"])[0], self.max_detections
+        count, length = tf.shape(files["status"])[0], self.max_detections
         results = {
             "boxes": tf.fill([count, length, 4], -1.0),
             "classes": tf.fill([count, length], -1),
@@ -84,41 +95,55 @@ class Signatures:
             "num_detections": tf.fill([count], 0),
         }
 
-        def goes_on(waiting, results):
-            del results
+        def goes_on(waiting, status, results):
+            del status, results
             return tf.reduce_any(waiting)
 
-        def add_canvas(waiting, results):
-            canvas = loaded["canvas"][tf.argmax(tf.cast(waiting, tf.int32))]
-            members = waiting & tf.reduce_all(loaded["canvas"] == canvas, axis=1)
-            rows = tf.where(members)  # (M, 1)
-            found = self._one_canvas(loaded, rows[:, 0], canvas, options)
-            results = {
-                name: tf.tensor_scatter_nd_update(value, rows, found[name])
-                for name, value in results.items()
-            }
-            return waiting & ~members, results
+        def add_chunk(waiting, status, results):
+            rows = self._chunk(waiting, files)
+            canvas = files["canvas"][rows[0]]
+            resized = tf.gather(files["resized"], rows)
+            decoded, images = pictures.load_pictures(
+                tf.gather(image_bytes, rows),
+                tf.gather(files["headers"], rows),
+                resized,
+                canvas,
+                self.model.padding_colour,
+            )
+            waiting = _scatter(waiting, rows, tf.zeros_like(rows, tf.bool))
+            status = _scatter(status, rows, tf.fill(tf.shape(rows), headers.NOT_DECODABLE))
+            rows, resized = tf.gather(rows, decoded), tf.gather(resized, decoded)
+            status = _scatter(status, rows, tf.fill(tf.shape(rows), headers.OK))
 
-        waiting = loaded["status"] == pictures.OK
-        return tf.while_loop(goes_on, add_canvas, (waiting, results), parallel_iterations=1)[1]
+            def add():
+                chosen = {name: tf.gather(value, rows) for name, value in options.items()}
+                found = self._one_canvas(images, resized, canvas, chosen)
+                return {name: _scatter(results[name], rows, found[name]) for name in results}
 
-    def _one_canvas(self, loaded, rows, canvas, options):
-        resized = tf.gather(loaded["resized"], rows)
-        # Cut or padded to the canvas: the batch is as large as its largest picture, unpadded.
-        images = tf.gather(loaded["images"], rows)[:, : canvas[0], : canvas[1]]
-        missing = canvas - tf.shape(images)[1:3]
-        images = tf.pad(images, [[0, 0], [0, missing[0]], [0, missing[1]], [0, 0]])
-        inside = tf.logical_and(
-            tf.range(canvas[0])[None, :, None] < resized[:, 0, None, None],
-            tf.range(canvas[1])[None, None, :] < resized[:, 1, None, None],
-        )
-        images = tf.where(inside[..., None], images, tf.constant(self.model.padding_colour))
-        images = tf.ensure_shape(images, [None, None, None, 3])
+            return waiting, status, tf.cond(tf.size(rows) > 0, add, lambda: results)
+
+        start = (files["status"] == headers.OK, files["status"], results)
+        _, status, results = tf.while_loop(goes_on, add_chunk, start, parallel_iterations=1)
+        return results, status
+
+    def _chunk(self, waiting, files):
+        """Rows of the pictures that run next, at least one."""
+        canvas = files["canvas"][tf.argmax(tf.cast(waiting, tf.int32))]
+        members = waiting & tf.reduce_all(files["canvas"] == canvas, axis=1)
+        rows = tf.where(members)[:, 0]
+        own = [-(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE for side in self.model.image_size]
+        rows = rows[: tf.maximum(CHUNK * own[0] * own[1] // tf.reduce_prod(canvas), 1)]
+        pixels = tf.reduce_prod(tf.cast(tf.gather(files["original"], rows), tf.int64), axis=1)
+        fits = (tf.cumsum(pixels) <= self.max_pixels) | (tf.range(tf.size(rows)) == 0)
+        return tf.boolean_mask(rows, fits)
+
+    def _one_canvas(self, images, resized, canvas, options):
         found = self.model.decode_predictions(
-            self.model(images, training=False),
-            images,
-            resized,
-            **{name: tf.gather(value, rows) for name, value in options.items()},
+            self.model(images, training=False), images, resized, **options
         )
         boxes = self.model.convert_boxes(found["boxes"], "xyxy", canvas[0], canvas[1])
         return {**found, "boxes": boxes}
+
+
+def _scatter(values, rows, updates):
+    return tf.tensor_scatter_nd_update(values, rows[:, None], updates)

@@ -1,19 +1,24 @@
 """The client against a server that speaks TF Serving's protocols in front of the export."""
 
 import json
+import re
+import socket
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from serving.conftest import EXPORTED_NAME, cells
 
 from keras_gflv2 import cli
 from keras_gflv2.images import read_image
 from keras_gflv2.serving import ServingClient, ServingError
+from keras_gflv2.serving.formats import OPENVINO_FLOAT32
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the server does not see the backend"
@@ -70,10 +75,134 @@ def test_errors_name_the_server_and_what_is_wrong(url, pictures):
         ServingClient(f"{scheme}://localhost:9", EXPORTED_NAME, timeout=5).detect(pictures[:1])
 
 
+DETECTIONS = {
+    "boxes": [[0, 1, 2, 3]],
+    "classes": [1],
+    "confidence": [0.9],
+    "class_names": ["cell"],
+    "status": "ok",
+}
+BAD_ANSWERS = {
+    "nothing": b"",
+    "cut within the body": b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{",
+    "cut within a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{",
+    "no status": b"hello\r\n\r\n",
+    "an error without its text": b"HTTP/1.1 500 Oh\r\nContent-Length: 99\r\n\r\nno",
+    "no JSON": "<html>",
+    "another JSON": [1, 2],
+    "no predictions": {"outputs": []},
+    "too few predictions": {"predictions": []},
+    "predictions that are numbers": {"predictions": [1, 2]},
+    "a key is missing": {"predictions": [{k: v for k, v in DETECTIONS.items() if k != "status"}]},
+    "lengths differ": {"predictions": [{**DETECTIONS, "classes": [1, 2]}]},
+    "too many predictions": {"predictions": [DETECTIONS] * 2},
+    "text for numbers": {"predictions": [{**DETECTIONS, "confidence": ["high"]}]},
+    "boxes of three numbers": {"predictions": [{**DETECTIONS, "boxes": [[0, 1, 2]]}]},
+}
+
+
+@pytest.fixture
+def answering():
+    """Starts servers that give one answer, whatever they are asked; returns their addresses."""
+    sockets = []
+
+    def start(answer):
+        if not isinstance(answer, bytes):
+            body = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
+            answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        server = socket.create_server(("localhost", 0))
+        sockets.append(server)
+        requests = []
+
+        def serve():
+            connection, _ = server.accept()
+            with connection, connection.makefile("rb") as stream:
+                line, length = stream.readline(), 0
+                requests.append(line.decode())
+                while line.strip():
+                    line = stream.readline()
+                    if line.lower().startswith(b"content-length:"):
+                        length = int(line.split(b":")[1])
+                stream.read(length)
+                connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        return f"http://localhost:{server.getsockname()[1]}", requests
+
+    yield start
+    for server in sockets:
+        server.close()
+
+
+@pytest.mark.parametrize("answer", BAD_ANSWERS)
+def test_answers_that_are_none_are_errors_of_the_server(answering, answer):
+    url, _ = answering(BAD_ANSWERS[answer])
+    with pytest.raises(ServingError, match=r"'cells'|models/cells"):
+        ServingClient(url, "cells", timeout=5).detect(b"a file")
+
+
+@pytest.mark.parametrize(
+    "path, asked",
+    [
+        ("/cells", "/v1/models/cells:predict"),
+        ("/v1/models/cells", "/v1/models/cells:predict"),
+        ("/v1/models/cells/versions/3:predict", "/v1/models/cells/versions/3:predict"),
+        ("/my%20cells/", "/v1/models/my%20cells:predict"),
+    ],
+)
+def test_the_path_of_a_url_names_the_model(answering, path, asked):
+    url, requests = answering({"predictions": [DETECTIONS]})
+    (found,) = ServingClient(url + path).detect(b"a file")
+    assert found["class_names"] == ["cell"] and found["boxes"].tolist() == [[0, 1, 2, 3]]
+    assert requests[0].split()[1] == asked
+
+
+def test_the_server_sees_what_the_model_sees(tmp_path):
+    """Files as they are; of the rest the pixels of `read_image`."""
+    client, sent = ServingClient("http://localhost:1/cells"), []
+    client._send = lambda encoded: (
+        sent.extend(encoded)
+        or {name: np.array([value] * len(encoded)) for name, value in DETECTIONS.items()}
+    )
+    orientation = Image.Exif()
+    orientation[0x0112] = 6
+    photo = tmp_path / "phone.png"
+    Image.fromarray(cells(0, (40, 80))).save(photo, exif=orientation)
+    deep = np.linspace(0, 65535, 3200).reshape(40, 80).astype("uint16")
+    grey, rgba = cells(1, (30, 20))[..., 0], np.dstack([cells(1, (30, 20)), cells(2, (30, 20))])
+    sources = [
+        Image.open(photo),
+        Image.fromarray(deep),
+        deep,
+        grey,
+        grey[..., None],
+        rgba[..., :4],
+        cells(3, (20, 30)).astype("float32"),
+    ]
+    client.detect([photo, str(photo), photo.read_bytes()])
+    assert set(sent) == {photo.read_bytes()}
+    sent.clear()
+    client.detect(sources)
+    for content, source in zip(sent, sources, strict=True):
+        np.testing.assert_array_equal(read_image(content), read_image(source))
+
+
+def test_errors_of_the_users_own_files_name_them(tmp_path):
+    client = ServingClient("http://localhost:1/cells")
+    with pytest.raises(FileNotFoundError, match=r"absent\.jpg"):
+        client.detect(tmp_path / "absent.jpg")
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
+        client.detect(tmp_path)
+    with pytest.raises(ValueError, match=r"shape=\(3, 4, 5\)"):
+        client.detect(np.zeros((3, 4, 5), "uint8"))
+
+
 def test_urls_that_cannot_be_meant():
     for url in ("localhost:8501", "ftp://localhost", "http://"):
         with pytest.raises(ValueError, match="http://HOST"):
             ServingClient(url, "cells")
+    with pytest.raises(ValueError, match="v1/models/MODEL"):
+        ServingClient("http://localhost:8501/v1/models/cells/metadata")
     with pytest.raises(ValueError, match="Which model"):
         ServingClient("http://localhost:8501")
 
@@ -128,8 +257,8 @@ def test_saved_model_cli_shows_and_runs_it(exported, tmp_path):
 def test_openvino_reads_the_saved_model(exported, model):
     openvino = pytest.importorskip("openvino")
     compiled = openvino.Core().compile_model(
-        openvino.convert_model(exported), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )  # its default is bfloat16 where the processor has it
+        openvino.convert_model(exported), "CPU", OPENVINO_FLOAT32
+    )
     images = cells(0, (240, 320))[None]
     found = {output.get_any_name(): value for output, value in compiled(images).items()}
     wanted = model.predict_on_batch(images.astype("float32"))

@@ -7,6 +7,7 @@ import pytest
 from keras_gflv2 import cli
 from keras_gflv2.images import read_image, resize_image
 from keras_gflv2.serving import export_format
+from keras_gflv2.serving.formats import OPENVINO_FLOAT32
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="exports run under TensorFlow on every backend"
@@ -46,7 +47,7 @@ def test_onnx_runtime(model, images, tmp_path):
 def test_openvino(model, images, tmp_path, precision):
     openvino = pytest.importorskip("openvino")
     file = export_format(model, tmp_path / "cells.xml", "openvino", precision=precision)
-    compiled = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino.Core().compile_model(file, "CPU", OPENVINO_FLOAT32)
     bounds = {"float32": 1e-3, "float16": 0.02}
     for batch in (images, images[:1, :97, :130]):
         found = {output.get_any_name(): value for output, value in compiled(batch).items()}
@@ -75,7 +76,8 @@ def test_int8_with_a_calibration_set(model, images, tmp_path, format):
         names = [output.name for output in session.get_outputs()]
         found = dict(zip(names, session.run(None, {"images": images})))
     else:
-        compiled = pytest.importorskip("openvino").Core().compile_model(file, "CPU")
+        openvino = pytest.importorskip("openvino")
+        compiled = openvino.Core().compile_model(file, "CPU", OPENVINO_FLOAT32)
         found = {output.get_any_name(): value for output, value in compiled(images).items()}
     wanted = model.predict_on_batch(images)
     difference = np.abs(found["confidence"][:, :5] - wanted["confidence"][:, :5])

@@ -2,7 +2,14 @@
 
 import pathlib
 
-from keras_gflv2.cli.arguments import add_image_size, add_model, add_verbose, add_views, write_json
+from keras_gflv2.cli.arguments import (
+    add_image_size,
+    add_model,
+    add_verbose,
+    add_views,
+    fraction,
+    write_json,
+)
 from keras_gflv2.cli.sources import load_model, with_views
 
 NAME = "predict"
@@ -21,7 +28,10 @@ def add_arguments(parser):
     )
     parser.add_argument("--output", required=True, help="folder for pictures and detections.json")
     parser.add_argument(
-        "--score-threshold", type=float, default=0.3, help="leave out detections below"
+        "--score-threshold",
+        type=fraction,
+        default=0.3,
+        help="leave out detections below; 0 to 1",
     )
     add_image_size(parser)
     add_views(parser)

@@ -43,6 +43,8 @@ def run(arguments):
     import keras
 
     output = pathlib.Path(arguments.output)
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"--output {output} is a file. Name a folder for pictures and detections.")
     paths, num_skipped = _readable(_image_paths(arguments.images))
     targets = _target_paths(paths, output)
     detect = _detector(arguments)
@@ -109,7 +111,7 @@ def _readable(paths):
         try:
             read_image(path)
             images.append(path)
-        except ValueError:
+        except (ValueError, OSError):  # OSError: not ours to read
             if is_named:
                 raise
             skipped.append(path.name)

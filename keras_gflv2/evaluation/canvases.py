@@ -80,7 +80,8 @@ class CanvasQueue:
     def _run_canvas(self, canvas):
         positions, images = zip(*self._waiting.pop(canvas))
         self._waiting_bytes -= sum(image.nbytes for image in images)
-        batch = np.tile(np.float32(self._padding_colour), (len(images), *canvas, 1))
+        batch = np.empty((len(images), *canvas, images[0].shape[-1]), "float32")
+        batch[:] = self._padding_colour
         for row, image in enumerate(images):
             batch[row, : image.shape[0], : image.shape[1]] = image
         sizes = np.array([image.shape[:2] for image in images], "int32")

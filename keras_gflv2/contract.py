@@ -274,7 +274,14 @@ class DataContract:
             count = int(np.sum(~np.isfinite(present).all(-1)))
             raise ValueError(f"{count} boxes have NaN or infinite coordinates.")
         if present.size:
-            _check_format(present, self.bounding_box_format.lower(), image_shape)
+            box_format = self.bounding_box_format.lower()
+            check_box_scale(present, box_format, image_shape)
+            empty = np.sum(~_has_area(present, box_format))
+            if empty:
+                raise ValueError(
+                    f"{empty} of {len(present)} boxes have no area when read as {box_format!r}: "
+                    "wrong format, or boxes to leave out (set their class to -1)."
+                )
         if "image_sizes" in arrays:
             _check_image_sizes(arrays["image_sizes"], len(boxes), image_shape)
 
@@ -303,7 +310,14 @@ def _check_image_sizes(sizes, batch, image_shape):
         )
 
 
-def _check_format(boxes, bounding_box_format, image_shape):
+def check_box_scale(boxes, bounding_box_format, image_shape):
+    """Raises ValueError where fractions stand for pixels, or pixels for fractions.
+
+    Args:
+        boxes: (N, 4), without padding.
+        bounding_box_format: in lower case.
+        image_shape: height and width of the batch.
+    """
     relative = bounding_box_format.startswith("rel_")
     if relative and np.abs(boxes).max() > RELATIVE_LIMIT:
         raise ValueError(
@@ -315,12 +329,6 @@ def _check_format(boxes, bounding_box_format, image_shape):
         raise ValueError(
             f"bounding_box_format={bounding_box_format!r} means pixels, but no coordinate is "
             f"above 1: the boxes look relative. Did you mean 'rel_{bounding_box_format}'?"
-        )
-    empty = np.sum(~_has_area(boxes, bounding_box_format))
-    if empty:
-        raise ValueError(
-            f"{empty} of {len(boxes)} boxes have no area when read as {bounding_box_format!r}: "
-            "wrong format, or boxes to leave out (set their class to -1)."
         )
 
 

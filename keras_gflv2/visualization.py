@@ -54,9 +54,10 @@ def draw_detections(
     Args:
         image: path, PIL image or array (H, W, 3), RGB in 0..255.
         detections: dictionary of "boxes" (n, 4), xyxy in pixels of the image, "classes" (n,)
-            (or "labels"; -1 is padding and not drawn) and, optionally, "confidence" (n,) and
-            "ignored" (n,). What `model.detect` returns an image; ground truth looks the same,
-            without "confidence".
+            (or "labels") and, optionally, "confidence" (n,) and "ignored" (n,). `model.detect`
+            returns it for each image; ground truth looks the same, without "confidence". Padding is
+            not drawn: class or confidence -1, or rows from "num_detections" on, as those of
+            `model.predict` have.
         class_names: list of names by class index. Default: the "class_names" (n,) in
             `detections`, else the index.
         score_threshold: detections with less confidence are left out.
@@ -76,7 +77,7 @@ def draw_detections(
     font = _font(font_size or max(10, round(shortest / 36)))
     draw = ImageDraw.Draw(picture)
     # The surest last, on top. First all boxes, then all tags, so that no line crosses a text.
-    rows = sorted(rows, key=lambda row: row["confidence"] or 0.0)
+    rows = sorted(rows, key=lambda row: 0.0 if row["confidence"] is None else row["confidence"])
     for row in rows:
         row["colour"] = _colour_of(row, colours)
         left, top, right, bottom = _corners(row["box"])
@@ -147,22 +148,30 @@ def draw_validation(model, dataset, count=8):
 
     Args:
         model: a `GFLV2`.
-        dataset: as the loaders of `keras_gflv2.data` make; images of the first batch are drawn.
-        count: at most so many images.
+        dataset: as in `evaluate_coco`. Boxes are in its `bounding_box_format`, else the model's.
+        count: at most so many images, of the first batches.
 
     Returns:
         A PIL image, RGB.
     """
-    from keras_gflv2.evaluation.detections import unpack_batch  # drawing alone needs no Keras
+    # Imported here: drawing alone needs no Keras.
+    from keras_gflv2.evaluation.canvases import to_xyxy
+    from keras_gflv2.evaluation.detections import batches_of, class_names_of
 
-    batch = unpack_batch(next(iter(dataset)))
-    sizes = batch["image_sizes"][:count]
-    images = [image[:h, :w] for image, (h, w) in zip(batch["images"], sizes)]
-    truth = [
-        {"boxes": boxes, "classes": classes}
-        for boxes, classes in zip(batch["boxes"][:count], batch["classes"])
-    ]
-    return draw_gallery(images, model.detect(images), truth, model.class_names)
+    source = getattr(dataset, "bounding_box_format", None)
+    source = source or getattr(model, "bounding_box_format", "xyxy")
+    images, truth = [], []
+    for batch in batches_of(dataset)[0]:
+        canvas = batch["images"].shape[1:3]
+        sizes = batch.get("image_sizes", [canvas] * len(batch["images"]))
+        images += [image[: int(h), : int(w)] for image, (h, w) in zip(batch["images"], sizes)]
+        batch["boxes"] = to_xyxy(batch["boxes"], source, *canvas)
+        keys = [key for key in ("boxes", "classes", "ignored") if key in batch]
+        truth += [{key: batch[key][row] for key in keys} for row in range(len(sizes))]
+        if len(images) >= count:
+            break
+    images, truth = images[:count], truth[:count]
+    return draw_gallery(images, model.detect(images), truth, class_names_of(model, dataset))
 
 
 def _to_picture(image):
@@ -185,13 +194,17 @@ def _rows(detections, class_names, score_threshold):
         raise ValueError(
             f'"boxes" and "{classes_key}" differ in length: {len(boxes)} and {len(classes)}.'
         )
-    confidence = detections.get("confidence", [None] * len(boxes))
+    confidence = detections.get("confidence")
     ignored = detections.get("ignored", np.zeros(len(boxes)))
     names = detections.get("class_names") if class_names is None else None
+    count = int(detections.get("num_detections", len(boxes)))
     rows = []
-    for index, (box, label) in enumerate(zip(boxes, classes)):
-        score = None if confidence[index] is None else float(confidence[index])
-        if label < 0 or not np.isfinite(box).all() or (score or 1.0) < score_threshold:
+    for index, (box, label) in enumerate(zip(boxes[:count], classes)):
+        score = None if confidence is None else confidence[index]
+        score = None if score is None else float(score)
+        # Ground truth has no score to be compared; padding has -1.
+        is_unsure = score is not None and not score >= max(score_threshold, 0.0)
+        if label < 0 or not np.isfinite(box).all() or is_unsure:
             continue
         rows.append(
             {

@@ -11,6 +11,7 @@ from PIL import Image
 
 from keras_gflv2 import cli
 from keras_gflv2.cli import evaluate, predict, sources, train
+from keras_gflv2.evaluation.coco import METRIC_NAMES
 
 TINY = (
     "--backbone resnet18 --base-channels 8 --fpn-channels 16 --head-channels 16 --head-depth 1 "
@@ -277,6 +278,13 @@ def test_table_of_metrics():
     assert lines[5].split() == ["platelet", "0.125", "-"]
 
 
+def test_table_has_a_line_for_what_counts_all_detections():
+    metrics = {name: 0.25 for name in METRIC_NAMES} | {"AP_all": 0.75, "AR_all": 0.875}
+    metrics |= {"per_class": {"cell": 0.25}, "per_class_AP50": {"cell": 0.25}}
+    lines = evaluate.format_metrics(metrics).splitlines()
+    assert [line.split() for line in lines[4:6]] == [["AP_all", "AR_all"], ["0.750", "0.875"]]
+
+
 def test_evaluate_mistakes(run_directory, tmp_path, capsys):
     missing = fails(capsys, "evaluate", "--model", "no.keras", "--data", "shapes:val")
     assert "no.keras does not exist" in missing
@@ -323,6 +331,13 @@ def test_predict_mistakes(run_directory, picture_directory, tmp_path, capsys):
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "no image" in message(empty)
+    (tmp_path / "file").write_text("")
+    assert "is a file" in message(picture_directory / "a.jpg", output=tmp_path / "file")
+    command = ["predict", picture_directory / "a.jpg", "--output", tmp_path / "out"]
+    for threshold in ("-0.1", "1.5", "nan", "much"):
+        told = fails(capsys, *command, "--model", run_directory, "--score-threshold", threshold)
+        assert "number from 0 to 1" in told
+    assert "no answer" in fails(capsys, *command, "--server", "http://localhost:1/cells")
 
 
 # === Errors ===

@@ -59,6 +59,33 @@ def test_padding_and_unsure_detections_are_left_out():
     assert (np.asarray(draw_detections(GREY, empty)) == GREY).all()
 
 
+def test_a_score_of_zero_is_compared_with_the_threshold():
+    none = {**ONE, "confidence": [0.0]}
+    assert (np.asarray(draw_detections(GREY, none, score_threshold=0.5)) == GREY).all()
+    assert len(pixels_of(draw_detections(GREY, none), class_colour(1))[0])
+    # Ground truth has no score: no threshold leaves it out.
+    truth = {"boxes": ONE["boxes"], "labels": [1]}
+    assert len(pixels_of(draw_detections(GREY, truth, score_threshold=0.5), class_colour(1))[0])
+
+
+@pytest.mark.parametrize("marked_by", ["classes", "confidence", "num_detections"])
+def test_a_row_of_predict_is_drawn_without_its_padding(marked_by):
+    padding = [[40, 60, 140, 160], [200, 60, 300, 160], [-1, -1, -1, -1]]
+    row = {
+        "boxes": np.float32(padding),
+        "classes": np.int32([1, 1, 1]),
+        "confidence": np.float32([0.87, 0.8, 0.7]),
+    }
+    if marked_by == "num_detections":
+        row["num_detections"] = np.int32(1)
+    else:
+        row[marked_by][1:] = -1
+    expected = np.asarray(draw_detections(GREY, ONE))
+    assert (np.asarray(draw_detections(GREY, row)) == expected).all()
+    gallery = np.asarray(draw_gallery([GREY], [ONE], cell_size=320))
+    assert (np.asarray(draw_gallery([GREY], [row], cell_size=320)) == gallery).all()
+
+
 def test_lines_are_wider_on_larger_images():
     def line_width(size):
         image = np.full((size, size, 3), 100, "uint8")
@@ -138,17 +165,22 @@ def test_works_without_matplotlib():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+class Detector:
+    """Finds nothing, and remembers where."""
+
+    class_names = ("a",)
+
+    def __init__(self, bounding_box_format="xyxy"):
+        self.bounding_box_format = bounding_box_format
+
+    def detect(self, images):
+        self.shapes = [image.shape for image in images]
+        none = {"boxes": np.zeros((0, 4)), "classes": np.zeros(0), "confidence": np.zeros(0)}
+        return [none for _ in images]
+
+
 def test_validation_pictures_leave_out_the_padding():
     """Truth is left of detections; a batch's padding is not part of a picture."""
-
-    class Detector:
-        class_names = ("a",)
-
-        def detect(self, images):
-            self.shapes = [image.shape for image in images]
-            none = {"boxes": np.zeros((0, 4)), "classes": np.zeros(0), "confidence": np.zeros(0)}
-            return [none for _ in images]
-
     detector = Detector()
     batch = {
         "images": np.zeros((3, 64, 96, 3), "float32"),
@@ -157,3 +189,39 @@ def test_validation_pictures_leave_out_the_padding():
     }
     draw_validation(detector, [batch], count=2)
     assert detector.shapes == [(40, 96, 3), (64, 50, 3)]
+
+
+@pytest.mark.parametrize(
+    ("box_format", "box"),
+    [
+        ("xyxy", [10, 20, 50, 40]),
+        ("center_xywh", [30, 30, 40, 20]),
+        ("rel_yxyx", [20 / 64, 10 / 96, 40 / 64, 50 / 96]),
+    ],
+)
+@pytest.mark.parametrize("said_by", ["model", "dataset"])
+def test_validation_pictures_have_the_truth_where_it_is_in_every_format(box_format, box, said_by):
+    class Batches(list):
+        pass
+
+    truth = {"boxes": np.float32([[box]]), "labels": np.zeros((1, 1), "int32")}
+    batch = {"images": np.zeros((1, 64, 96, 3), "float32"), "bounding_boxes": truth}
+    batch["image_sizes"] = np.array([[48, 64]])  # relative formats are relative to the batch
+    dataset = Batches([batch])
+    detector = Detector(box_format if said_by == "model" else "xywh")
+    if said_by == "dataset":
+        dataset.bounding_box_format = box_format
+    as_xyxy = {**truth, "boxes": np.float32([[[10, 20, 50, 40]]])}
+    expected = Batches([{**batch, "bounding_boxes": as_xyxy}])
+    drawn = np.asarray(draw_validation(detector, dataset))
+    assert (drawn == np.asarray(draw_validation(Detector(), expected))).all()
+    assert len(pixels_of(drawn, class_colour(0))[0])
+
+
+def test_validation_pictures_come_from_as_many_batches_as_needed():
+    """Also where batches have other sizes, and do not say those of the images."""
+    none = {"boxes": np.zeros((1, 0, 4)), "classes": np.zeros((1, 0))}
+    batches = [(np.zeros((1, *size, 3)), none) for size in ((32, 64), (64, 32), (1, 300))]
+    detector = Detector()
+    draw_validation(detector, batches, count=3)
+    assert detector.shapes == [(32, 64, 3), (64, 32, 3), (1, 300, 3)]

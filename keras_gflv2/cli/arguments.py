@@ -61,6 +61,17 @@ def positive_int(text):
     return int(text)
 
 
+def fraction(text):
+    """Type of an argument: a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:  # NaN neither
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, got {text!r}")
+    return value
+
+
 def scales(text):
     """Type of an argument: positive numbers with commas between them."""
     try:

@@ -55,16 +55,19 @@ def run(arguments):
 
 
 def format_metrics(metrics):
-    """The twelve numbers and each class's AP as a table; "-" where there is nothing to find."""
+    """The twelve numbers, those of all detections if there are more than COCO counts, and each
+    class's AP as a table; "-" where there is nothing to find.
+    """
 
     def cell(value):
         return "    -" if value == -1 else f"{value:.3f}"
 
     names = [name for name in metrics if not isinstance(metrics[name], dict)]
     lines = []
-    for part in (names[:6], names[6:]):
-        lines.append("  ".join(f"{name:>5}" for name in part))
-        lines.append("  ".join(f"{cell(metrics[name]):>5}" for name in part))
+    for part in filter(None, (names[:6], names[6:12], names[12:])):
+        width = max(5, *(len(name) for name in part))
+        lines.append("  ".join(f"{name:>{width}}" for name in part))
+        lines.append("  ".join(f"{cell(metrics[name]):>{width}}" for name in part))
     width = max(len("class"), *(len(name) for name in metrics["per_class"]))
     lines.append(f"{'class':<{width}}     AP   AP50")
     for name, value in metrics["per_class"].items():

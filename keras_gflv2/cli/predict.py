@@ -2,7 +2,14 @@
 
 import pathlib
 
-from keras_gflv2.cli.arguments import add_image_size, add_model, add_verbose, add_views, write_json
+from keras_gflv2.cli.arguments import (
+    add_image_size,
+    add_model,
+    add_verbose,
+    add_views,
+    fraction,
+    write_json,
+)
 from keras_gflv2.cli.sources import load_model, with_views
 
 NAME = "predict"
@@ -21,7 +28,10 @@ def add_arguments(parser):
     )
     parser.add_argument("--output", required=True, help="folder for pictures and detections.json")
     parser.add_argument(
-        "--score-threshold", type=float, default=0.3, help="leave out detections below"
+        "--score-threshold",
+        type=fraction,
+        default=0.3,
+        help="leave out detections below; 0 to 1",
     )
     add_image_size(parser)
     add_views(parser)
@@ -33,6 +43,8 @@ def run(arguments):
     import keras
 
     output = pathlib.Path(arguments.output)
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"--output {output} is a file. Name a folder for pictures and detections.")
     paths, num_skipped = _readable(_image_paths(arguments.images))
     targets = _target_paths(paths, output)
     detect = _detector(arguments)
@@ -99,7 +111,7 @@ def _readable(paths):
         try:
             read_image(path)
             images.append(path)
-        except ValueError:
+        except (ValueError, OSError):  # OSError: not ours to read
             if is_named:
                 raise
             skipped.append(path.name)

@@ -5,6 +5,7 @@ In: a model and a dataset. Out: a dictionary of floats, or detections in COCO's 
 
 import contextlib
 import io
+import warnings
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from keras_gflv2.evaluation.detections import category_ids_of, class_names_of, d
 
 # The twelve numbers of COCOeval.summarize, in its order.
 METRIC_NAMES = tuple("AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl".split())
+# What COCO counts: the best so many of each class in an image.
+COCO_MAX_DETECTIONS = 100
 
 
 def evaluate_coco(model, dataset, *, verbose="auto"):
@@ -22,11 +25,17 @@ def evaluate_coco(model, dataset, *, verbose="auto"):
     pixels) go by "areas" where given, else by box area. Objects marked "ignored" (COCO's crowd,
     VOC's difficult) are neither hits nor misses, and detections mostly inside them are no errors.
 
+    With "image_sizes" the score of an image does not depend on the others of its batch: as in
+    `GFLV2.detect`, it is cut out, padded to its own multiple of 32 and run with images of the same
+    canvas. Without them a batch runs as it is, and how much padding an image has in it changes its
+    scores a little: padding takes part in group normalization.
+
     Args:
-        model: a `GFLV2`.
-        dataset: `tf.data.Dataset` or another iterable of batches: dictionaries {"images"
-            (B, H, W, 3), "bounding_boxes": {"boxes" (B, N, 4), "classes" (B, N), -1 = padding}}
-            or pairs (images, bounding_boxes). Optional beside boxes: "ignored", "areas" (B, N);
+        model: a `GFLV2` or a `TestTimeAugmentation`.
+        dataset: `tf.data.Dataset`, `PyDataset`, `DataLoader` or another iterable of batches:
+            dictionaries {"images" (B, H, W, 3), "bounding_boxes": {"boxes" (B, N, 4), "classes"
+            (B, N), -1 = padding}} or pairs (images, bounding_boxes), also ragged; or one such
+            dictionary of all images. Optional beside boxes: "ignored", "areas" (B, N);
             beside images: "image_sizes", "original_sizes" (B, 2) as height, width and
             "image_ids" (B,). Its attributes `class_names` and `bounding_box_format` are
             respected; without them the model's are taken. The loaders of `keras_gflv2.data` give
@@ -39,8 +48,12 @@ def evaluate_coco(model, dataset, *, verbose="auto"):
         "per_class_AP50" from class name to AP. As in pycocotools, -1 means that there is no such
         object to find (for example no small one, or no object of that class).
 
+        All of them count the best 100 detections of each class in an image, as COCO does. Where an
+        image has more, a warning says so, and "AP_all" and "AR_all" count all of them.
+
     Raises:
-        ValueError: the dataset is empty or does not fit the model's classes.
+        ValueError: the dataset is empty, does not fit the model's classes, or has boxes that are
+            not finite; the message names the image.
         ImportError: pycocotools is not installed.
 
     Example:
@@ -58,7 +71,8 @@ def coco_results(model, dataset, *, verbose="auto"):
     Args:
         model: a `GFLV2`.
         dataset: as in `evaluate_coco`. Its attribute `category_ids` maps class indices to COCO
-            category ids; without it the id is the class index + 1.
+            category ids; without it the id is the class index + 1. Its attribute `image_ids` has
+            the ids of the images, of any kind, where they are no integers.
         verbose: as in `evaluate_coco`.
 
     Returns:
@@ -71,24 +85,60 @@ def coco_results(model, dataset, *, verbose="auto"):
 
 def coco_metrics(images, class_names):
     """The metrics of `evaluate_coco` from a list of `EvaluatedImage`."""
-    # Imported here: `import keras_gflv2` must not need pycocotools.
-    from pycocotools.cocoeval import COCOeval
-
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints at every step
-        evaluation = COCOeval(
-            _coco(images, class_names, _truth),
-            _coco(images, class_names, _detections),
-            iouType="bbox",
-        )
-        evaluation.evaluate()
-        evaluation.accumulate()
+    with _silence():
+        truth = _coco(images, class_names, _truth)
+        detections = _coco(images, class_names, _detections)
+        evaluation = _evaluate(truth, detections)
         evaluation.summarize()
     metrics = {name: float(value) for name, value in zip(METRIC_NAMES, evaluation.stats)}
-    # (10 IoU thresholds, 101 recalls, classes) at all sizes and 100 detections an image.
+    metrics |= _metrics_of_all(images, truth, detections)
+    # (10 IoU thresholds, 101 recalls, classes) at all sizes and 100 detections.
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
     metrics["per_class"] = _mean_per_class(precision, class_names)
     metrics["per_class_AP50"] = _mean_per_class(precision[:1], class_names)
     return metrics
+
+
+def _metrics_of_all(images, truth, detections):
+    """The metrics of all detections, where images have more of a class than COCO counts."""
+    most = [np.bincount(image.classes).max(initial=0) for image in images]
+    num_cut = sum(count > COCO_MAX_DETECTIONS for count in most)
+    if not num_cut:
+        return {}
+    warnings.warn(
+        f"{num_cut} of {len(images)} images have more than {COCO_MAX_DETECTIONS} detections of one "
+        f"class (up to {max(most)}). AP, AR{COCO_MAX_DETECTIONS} and the others count the best "
+        f'{COCO_MAX_DETECTIONS} of each class in an image, as COCO does; "AP_all" and "AR_all" '
+        "count all of them.",
+        stacklevel=4,
+    )
+    # A second evaluation, of all sizes together: matching hundreds of detections is slow.
+    with _silence():
+        evaluation = _evaluate(truth, detections, max_detections=int(max(most)))
+    return {
+        "AP_all": _mean_measured(evaluation.eval["precision"]),
+        "AR_all": _mean_measured(evaluation.eval["recall"]),
+    }
+
+
+def _evaluate(truth, detections, max_detections=None):
+    """pycocotools' evaluation: COCO's own, or of all sizes with another number of detections."""
+    # Imported here: `import keras_gflv2` must not need pycocotools.
+    from pycocotools.cocoeval import COCOeval
+
+    evaluation = COCOeval(truth, detections, iouType="bbox")
+    if max_detections is not None:
+        evaluation.params.maxDets = [max_detections]
+        evaluation.params.areaRng = evaluation.params.areaRng[:1]
+        evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return evaluation
+
+
+def _silence():
+    """Context for pycocotools, which prints at every step."""
+    return contextlib.redirect_stdout(io.StringIO())
 
 
 def results_of(images, category_ids):
@@ -106,12 +156,13 @@ def results_of(images, category_ids):
 
 
 def _mean_per_class(precision, class_names):
-    """Mean of what pycocotools could measure (not -1) for each class; -1 if nothing."""
-    means = {}
-    for index, name in enumerate(class_names):
-        measured = precision[:, :, index][precision[:, :, index] > -1]
-        means[name] = float(measured.mean()) if measured.size else -1.0
-    return means
+    return {name: _mean_measured(precision[:, :, i]) for i, name in enumerate(class_names)}
+
+
+def _mean_measured(values):
+    """Mean of what pycocotools could measure (not -1); -1 if nothing."""
+    measured = values[values > -1]
+    return float(measured.mean()) if measured.size else -1.0
 
 
 def _coco(images, class_names, annotations_of):

@@ -5,12 +5,17 @@ Out: one `EvaluatedImage` an image, everything in pixels of the *original* image
 padding. What scores (`coco.py`) needs to know nothing about batches, resizing or box formats.
 """
 
+import collections
 import dataclasses
+import itertools
 
 import keras
 import numpy as np
 
-from keras_gflv2.contract import DataContract, dense, unpack
+from keras_gflv2.contract import DataContract, check_box_scale, dense, unpack
+from keras_gflv2.evaluation.canvases import CanvasQueue, to_xyxy
+
+ARRAYS_BATCH_SIZE = 8  # images of arrays that run together
 
 
 @dataclasses.dataclass
@@ -18,7 +23,7 @@ class EvaluatedImage:
     """Truth and detections of one image, in pixels of the original image.
 
     Attributes:
-        image_id: the dataset's id of the image, or its position in the dataset.
+        image_id: the dataset's id of the image, of any kind, or its position in the dataset.
         height: height of the original image in pixels.
         width: width of the original image in pixels.
         true_boxes: float array (n, 4), xyxy.
@@ -30,16 +35,16 @@ class EvaluatedImage:
         scores: float array (m,).
     """
 
-    image_id: int | str
+    image_id: object
     height: float
     width: float
     true_boxes: np.ndarray
     true_classes: np.ndarray
     true_ignored: np.ndarray
     true_areas: np.ndarray
-    boxes: np.ndarray
-    classes: np.ndarray
-    scores: np.ndarray
+    boxes: np.ndarray | None = None
+    classes: np.ndarray | None = None
+    scores: np.ndarray | None = None
 
 
 def detect_dataset(model, dataset, *, verbose="auto"):
@@ -55,28 +60,67 @@ def detect_dataset(model, dataset, *, verbose="auto"):
         List of `EvaluatedImage`, in the dataset's order.
 
     Raises:
-        ValueError: the dataset is empty, repeats an image id, holds a class the model has not, or
-            a batch is not a dictionary of images and bounding boxes.
+        ValueError: the dataset is empty or never ends, repeats an image id, holds a class the model
+            has not or a box that is none, or a batch is not a dictionary of images and boxes.
     """
     DataContract.of(model).check_class_names(getattr(dataset, "class_names", None))
     verbose = 1 if verbose == "auto" else verbose
-    progress = keras.utils.Progbar(_num_batches(dataset), verbose=verbose, unit_name="batch")
-    images = []
-    full_batch_size = 0
-    for step, batch in enumerate(dataset):
-        batch = unpack_batch(batch)
-        full_batch_size = max(full_batch_size, len(batch["images"]))
-        predictions = _predict(model, batch, full_batch_size)
-        images += _images_of_batch(model, dataset, batch, predictions, first_index=len(images))
+    batches, num_batches = batches_of(dataset)
+    progress = keras.utils.Progbar(num_batches, verbose=verbose, unit_name="batch")
+    queue = CanvasQueue(model)
+    images, scales = [], []
+    for step, batch in enumerate(batches):
+        for image, scale in _true_images(model, dataset, batch, first_position=len(images)):
+            images.append(image)
+            scales.append(scale)
+        queue.add(batch["images"], batch.get("image_sizes"))
         progress.update(step + 1, finalize=False)
     if not images:
         raise ValueError(
             "`dataset` is empty: there is no image to evaluate. Check its path and split (and, for "
             "a generator, that it can be iterated more than once)."
         )
+    for image, scale, found in zip(images, scales, queue.finish(), strict=True):
+        image.boxes = found["boxes"] * scale  # (m, 4)
+        image.classes = found["classes"].astype("int64")
+        image.scores = found["confidence"]
     progress.update(step + 1, finalize=True)
-    _check_image_ids(images)
+    ids = source_image_ids(dataset, [image.image_id for image in images])
+    _check_image_ids(ids)
+    for image, image_id in zip(images, ids, strict=True):
+        image.image_id = image_id
     return images
+
+
+def batches_of(dataset):
+    """The batches of anything that `fit` takes, unpacked, and how many there are (None: unknown).
+
+    Args:
+        dataset: `tf.data.Dataset`, `PyDataset`, `DataLoader`, generator or list of batches; or one
+            dictionary, or pair, of arrays of all images.
+    """
+    if isinstance(dataset, dict) or _is_pair_of_arrays(dataset):
+        arrays = unpack_batch(dataset)
+        starts = range(0, len(arrays["images"]), ARRAYS_BATCH_SIZE)
+        slices = [slice(start, start + ARRAYS_BATCH_SIZE) for start in starts]
+        return ({k: v[rows] for k, v in arrays.items()} for rows in slices), len(slices)
+    if isinstance(dataset, keras.utils.PyDataset):
+        # It can be indexed beyond its end, where iterating would not stop.
+        num_batches = float("inf") if dataset.num_batches is None else dataset.num_batches
+        batches = map(dataset.__getitem__, itertools.count())
+        batches = itertools.islice(batches, dataset.num_batches)
+    else:
+        num_batches, batches = _num_batches(dataset), dataset
+    if num_batches == float("inf"):
+        raise ValueError("`dataset` never ends: leave out `repeat()` for an evaluation.")
+    return (unpack_batch(batch) for batch in batches), num_batches
+
+
+def _is_pair_of_arrays(dataset):
+    """Whether a tuple is (images, bounding_boxes), not two batches."""
+    if not isinstance(dataset, tuple) or len(dataset) != 2 or not isinstance(dataset[1], dict):
+        return False
+    return "boxes" in dataset[1] and not isinstance(dataset[0], dict)
 
 
 def class_names_of(model, dataset=None):
@@ -89,11 +133,46 @@ def class_names_of(model, dataset=None):
 
 
 def category_ids_of(model, dataset=None):
-    """COCO category id of each class: the dataset's, else class index + 1."""
+    """COCO category id of each class: the dataset's as they are, else class index + 1."""
     category_ids = getattr(dataset, "category_ids", None)
     if category_ids is None or len(category_ids) == 0:
         return list(range(1, model.num_classes + 1))
-    return [int(category_id) for category_id in category_ids]
+    return [_plain(category_id) for category_id in category_ids]
+
+
+def source_image_ids(dataset, carried):
+    """Ids of the images as their source has them, in the order in which the images came.
+
+    A tensor holds whole numbers: where a source has ids of other kinds, as many COCO files have,
+    the batches carry positions in `dataset.image_ids` instead.
+
+    Args:
+        dataset: its attribute `image_ids`, if there is one, has the ids in the source's order.
+        carried: list of what the batches carry for each image, None where they carry nothing.
+    """
+    ids = getattr(dataset, "image_ids", None)
+    ids = None if ids is None else [_plain(image_id) for image_id in ids]
+    if carried and None not in carried:
+        if ids is None:
+            return carried
+        # What the batches carry of each image: its id where that is a number, else its position.
+        numbers = [i if isinstance(i, int) else k for k, i in enumerate(ids)]
+        if carried == numbers:
+            return ids
+        if set(map(_key, carried)) <= set(map(_key, ids)):
+            return carried
+        by_number = dict(enumerate(ids))
+        if not set(carried) <= set(by_number):
+            by_number = dict(zip(numbers, ids))
+        return [by_number.get(number, number) for number in carried]
+    if ids is not None and len(ids) == len(carried):
+        return ids
+    return [k if image_id is None else image_id for k, image_id in enumerate(carried)]
+
+
+def _key(image_id):
+    """What tells ids apart: 1, 1.0 and "1" are three."""
+    return type(image_id), image_id
 
 
 def unpack_batch(batch):
@@ -115,73 +194,68 @@ def unpack_batch(batch):
     return {k: _to_numpy(v) for k, v in {"images": images, **dense(targets), **others}.items()}
 
 
-def to_xyxy(boxes, bounding_box_format, height, width):
-    """Boxes (..., 4) of any format as float32 xyxy in pixels of a (height, width) canvas."""
-    boxes = np.asarray(boxes, "float32")
-    if boxes.size == 0 or bounding_box_format == "xyxy":
-        return boxes
-    boxes = keras.utils.bounding_boxes.convert_format(
-        boxes, source=bounding_box_format, target="xyxy", height=height, width=width
-    )
-    return keras.ops.convert_to_numpy(boxes)
-
-
 def _to_numpy(tensor, padding=0):
     if hasattr(tensor, "to_tensor"):  # a TensorFlow ragged tensor
         tensor = tensor.to_tensor(padding)
     return np.asarray(keras.ops.convert_to_numpy(tensor))
 
 
-def _predict(model, batch, full_batch_size):
-    """Predictions (numpy) of one batch; a short last batch is filled up, to compile nothing new."""
-    inputs = {key: batch[key] for key in ("images", "image_sizes") if key in batch}
-    size = len(inputs["images"])
-    fill = np.minimum(np.arange(full_batch_size), size - 1)
-    inputs = {key: value[fill] for key, value in inputs.items()}
-    predictions = model.predict_on_batch(inputs)
-    return {key: _to_numpy(predictions[key])[:size] for key in ("boxes", "classes", "confidence")}
-
-
-def _images_of_batch(model, dataset, batch, predictions, first_index):
-    """The list of `EvaluatedImage` of one batch."""
+def _true_images(model, dataset, batch, first_position):
+    """Pairs of an `EvaluatedImage` with its truth alone, and its factors (4,) of the resizing."""
     size, height, width = batch["images"].shape[:3]
     classes = batch["classes"]
-    if classes.size and classes.max() >= model.num_classes:
-        raise ValueError(
-            f"The dataset holds an object of class {int(classes.max())}, the model has "
-            f"{model.num_classes} classes: 0 to {model.num_classes - 1}."
-        )
     true_format = getattr(dataset, "bounding_box_format", None) or model.bounding_box_format
+    present = batch["boxes"][classes >= 0]
+    if present.size:
+        check_box_scale(present, true_format.lower(), (height, width))
     true_boxes = to_xyxy(batch["boxes"], true_format, height, width)  # (B, N, 4)
-    boxes = to_xyxy(predictions["boxes"], model.bounding_box_format, height, width)  # (B, D, 4)
     image_sizes = batch.get("image_sizes", np.full((size, 2), [height, width]))
     original_sizes = batch.get("original_sizes", image_sizes)
-    image_ids = batch.get("image_ids", np.arange(first_index, first_index + size))
+    image_ids = batch.get("image_ids", [None] * size)
     ignored = batch.get("ignored", np.zeros_like(classes))
-
-    images = []
     for index in range(size):
-        scale_y, scale_x = original_sizes[index] / np.maximum(image_sizes[index], 1)
+        image_id = _plain(image_ids[index])
+        what = f"Image {first_position + index} of the dataset"
+        what += "" if image_id is None else f" (id {image_id!r})"
+        _check_truth(what, true_boxes[index], classes[index], model.num_classes)
+        if not ((image_sizes[index] >= 1) & (image_sizes[index] <= [height, width])).all():
+            raise ValueError(
+                f"{what} has the image size {image_sizes[index].tolist()} in a batch of "
+                f'{height} x {width} pixels. "image_sizes" must be height and width inside it.'
+            )
+        scale_y, scale_x = original_sizes[index] / image_sizes[index]
         scale = np.array([scale_x, scale_y, scale_x, scale_y], "float32")
         real = classes[index] >= 0
-        detected = predictions["classes"][index] >= 0
         image_boxes = true_boxes[index][real] * scale  # (n, 4)
         areas = batch["areas"][index][real] if "areas" in batch else _areas(image_boxes)
-        images.append(
-            EvaluatedImage(
-                image_id=_plain(image_ids[index]),
-                height=float(original_sizes[index][0]),
-                width=float(original_sizes[index][1]),
-                true_boxes=image_boxes,
-                true_classes=classes[index][real].astype("int64"),
-                true_ignored=ignored[index][real].astype("bool"),
-                true_areas=areas,
-                boxes=boxes[index][detected] * scale,  # (m, 4)
-                classes=predictions["classes"][index][detected].astype("int64"),
-                scores=predictions["confidence"][index][detected],
-            )
+        image = EvaluatedImage(
+            image_id=image_id,
+            height=float(original_sizes[index][0]),
+            width=float(original_sizes[index][1]),
+            true_boxes=image_boxes,
+            true_classes=classes[index][real].astype("int64"),
+            true_ignored=ignored[index][real].astype("bool"),
+            true_areas=areas,
         )
-    return images
+        yield image, scale
+
+
+def _check_truth(what, boxes, classes, num_classes):
+    """Raises a ValueError that names the image whose objects cannot be what they say."""
+    wrong = classes[~(np.isin(classes, np.arange(-1, num_classes)))]
+    if wrong.size:
+        raise ValueError(
+            f"{what} has an object of class {wrong[0]:g}. The model has {num_classes} classes: ids "
+            f"are 0..{num_classes - 1}, and -1 for padding."
+        )
+    boxes = boxes[classes >= 0]
+    wrong = boxes[~(boxes[:, 2:] >= boxes[:, :2]).all(-1) | ~np.isfinite(boxes).all(-1)]
+    if len(wrong):
+        raise ValueError(
+            f"{what} has {len(wrong)} boxes that are not finite or end before they begin, e.g. "
+            f"{wrong[0].tolist()} as xyxy. Is `bounding_box_format` that of the dataset? Leave "
+            "boxes out by the class -1."
+        )
 
 
 def _areas(boxes):
@@ -189,24 +263,26 @@ def _areas(boxes):
 
 
 def _plain(image_id):
-    """A numpy integer, string or bytes as int or str."""
+    """A numpy number, string or bytes as int, float or str."""
     image_id = image_id.item() if hasattr(image_id, "item") else image_id
     return image_id.decode() if isinstance(image_id, bytes) else image_id
 
 
 def _num_batches(dataset):
-    """Number of batches for the progress bar, None where the dataset cannot tell."""
+    """Number of batches: infinite for `repeat()`, None where the dataset cannot tell."""
+    if hasattr(dataset, "cardinality") and int(dataset.cardinality()) == -1:  # tf.data's infinite
+        return float("inf")
     try:
         return len(dataset)
     except TypeError:
         return None
 
 
-def _check_image_ids(images):
-    image_ids = [image.image_id for image in images]
-    if len(set(image_ids)) < len(image_ids):
-        repeated = next(i for i in image_ids if image_ids.count(i) > 1)
+def _check_image_ids(image_ids):
+    keys = [_key(image_id) for image_id in image_ids]
+    if len(set(keys)) < len(keys):
+        repeated = next(key for key, count in collections.Counter(keys).items() if count > 1)
         raise ValueError(
-            f"`dataset` yields the image id {repeated!r} more than once. Evaluate on a dataset "
+            f"`dataset` yields the image id {repeated[1]!r} more than once. Evaluate on a dataset "
             "that passes over each image once (`train=False`, no `repeat()`)."
         )

@@ -18,7 +18,7 @@ class GFLHead(keras.layers.Layer):
     """The GFLV2 head (Figure 3): two towers, class scores, box distributions and their quality.
 
     All weights are shared by the levels but one scale a level, which multiplies the distribution
-    logits. The joint score is J = C x I (Eq. 2): class probability times predicted quality.
+    logits. The joint score is J = C x I (Eq. 3): class probability times predicted quality.
 
     Args:
         num_classes: number of classes, without background.
@@ -154,7 +154,7 @@ class GFLHead(keras.layers.Layer):
         distributions = ops.concatenate(distributions, axis=1)  # (B, A, 4, n + 1)
         scores = ops.sigmoid(class_logits)
         if self.quality_predictor:
-            # Eq. 2. The quality keeps its gradient: the score teaches the distributions too.
+            # Eq. 3. The quality keeps its gradient: the score teaches the distributions too.
             scores = scores * self.quality_predictor(distributions)
             return {"scores": scores, "box_distributions": distributions}
         # The loss of a score near 1 has no digits left in float32: GFLV1's is of the logits.

@@ -6,7 +6,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
 class Integral(keras.layers.Layer):
-    """Expected bin of a general distribution (Generalized Focal Loss, Eq. 4).
+    """Expected bin of a general distribution (GFLV2, Eq. 2).
 
     `sum_i P(y_i) y_i` with P the softmax of the logits and y_i = 0, 1, ..., n. Multiplied by the
     level's stride it is the distance in pixels from a location to a side of its box.

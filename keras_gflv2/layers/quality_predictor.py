@@ -11,7 +11,7 @@ class DistributionGuidedQualityPredictor(keras.layers.Layer):
     """DGQP (GFLV2, section 3.2): reads the localization quality off the shape of distributions.
 
     A sharp distribution has a large top value, a flat one does not: the statistics of the four
-    sides are concatenated, F in Eq. 3, and `I = sigmoid(W2 relu(W1 F))` (Eq. 4) is the quality.
+    sides are concatenated, F in Eq. 4, and `I = sigmoid(W2 relu(W1 F))` (Eq. 5) is the quality.
 
     Args:
         topk: how many of the largest probabilities of a side are used (k, Table 2).

@@ -16,7 +16,7 @@ def _log(probability):
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
 class QualityFocalLoss(keras.losses.Loss):
-    """Quality Focal Loss (Generalized Focal Loss, Eq. 5): `|y - p|^beta * BCE(p, y)`.
+    """Quality Focal Loss (Generalized Focal Loss, Eq. 2): `|y - p|^beta * BCE(p, y)`.
 
     Targets are the IoU of the predicted box at the object's class and 0 elsewhere, so that one
     number says both "is it this class" and "how well is it located".

@@ -812,6 +812,14 @@ def feature_extractor(backbone):
             "`pyramid_level_inputs` as KerasCV's or `pyramid_outputs` as KerasHub's); "
             f"{missing} missing in {type(backbone).__name__}."
         )
+    taken = backbone.inputs[0].shape
+    if len(taken) != 4 or taken[-1] != 3:
+        raise ValueError(
+            f"`backbone` must take images (B, H, W, 3), channels last; {type(backbone).__name__} "
+            f"takes {tuple(taken)}. Where keras.json says channels_first, build it with "
+            '`data_format="channels_last"`, or first call '
+            '`keras.config.set_image_data_format("channels_last")`.'
+        )
     if list(outputs) == list(LEVELS[:3]) and isinstance(getattr(backbone, "output", None), dict):
         return backbone
     return keras.Model(

@@ -57,6 +57,11 @@ class TestTimeAugmentation(keras.Model):
         self.class_names = model.class_names
         self.bounding_box_format = model.bounding_box_format
 
+    @property
+    def padding_colour(self):
+        """As that of the detector."""
+        return self.model.padding_colour
+
     def call(self, inputs):
         """Detections, as `GFLV2.predict` returns them.
 
@@ -85,7 +90,9 @@ class TestTimeAugmentation(keras.Model):
             image_sizes = ops.stack([height, width])[None]
         seen = [_scaled(side, scale) for side in (height, width)]
         if scale != 1.0:
-            images = ops.image.resize(images, seen, interpolation="bilinear")
+            images = ops.image.resize(
+                images, seen, interpolation="bilinear", data_format="channels_last"
+            )
         if flip:
             images = ops.flip(images, axis=2)
         predictions = self.model(images, training=False)

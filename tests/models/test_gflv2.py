@@ -279,6 +279,16 @@ def test_frozen_stages_do_not_change():
     assert changed == set(before) - frozen - moving  # running statistics stay, affine trains
 
 
+def test_a_backbone_with_channels_first_is_refused():
+    x = images = keras.Input((3, None, None))
+    outputs = {}
+    for level in range(1, 6):
+        x = keras.layers.Conv2D(8, 3, 2, "same", data_format="channels_first")(x)
+        outputs[f"P{level}"] = x
+    with pytest.raises(ValueError, match=r"channels last.*set_image_data_format"):
+        small_model(backbone=keras.Model(images, outputs))
+
+
 def test_a_keras_cv_backbone_fits():
     keras_cv = pytest.importorskip("keras_cv")
     backbone = keras_cv.models.CSPDarkNetBackbone(

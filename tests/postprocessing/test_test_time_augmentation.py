@@ -62,6 +62,20 @@ def test_boxes_of_a_scaled_view_are_in_pixels_of_the_batch(trained, scale, box_v
         )
 
 
+def test_keras_may_be_configured_for_channels_first(trained):
+    """Images are (B, H, W, 3) whatever keras.json says."""
+    model, batch = trained
+    tta = TestTimeAugmentation(model, scales=(0.5,), flips=False)
+    expected = to_numpy(tta(batch["images"]))
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        found = to_numpy(tta(batch["images"]))
+    finally:
+        keras.config.set_image_data_format(before)
+    np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=1e-3)
+
+
 def test_vote_is_the_mean_of_overlapping_candidates_of_the_class():
     boxes = np.float32([[[0, 0, 10, 10], [1, 0, 11, 10], [0, 1, 10, 11], [50, 50, 60, 60]]])
     scores = np.float32([[[0.6, 0], [0.2, 0], [0, 0.9], [0.5, 0]]])

@@ -35,32 +35,35 @@ def variable_settings(optimizer, model):
     """What an optimizer knows of single variables of a model, as indices of `model.variables`.
 
     Returns:
-        {"trained": [...] or None where they are those that train by themselves,
-        "without_weight_decay": [...], "without_weight_decay_pattern": str or None}
+        {"built": whether it has variables, "trained": [...] or None where they are the model's
+        `trainable_variables`, "without_weight_decay": [...], "without_weight_decay_pattern": str or
+        None}
     """
     optimizer = inner_optimizer(optimizer)
     excluded = getattr(optimizer, "_exclude_from_weight_decay", ())
     pattern = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
     indices = {id(variable): i for i, variable in enumerate(model.variables)}
     trained = [indices.get(id(v)) for v in optimizer._trainable_variables]
-    by_itself = [indices[id(v)] for v in model.trainable_variables]
-    is_known = optimizer.built and None not in trained
+    trainable = [indices[id(v)] for v in model.trainable_variables]
     return {
-        "trained": trained if is_known and trained != by_itself else None,
+        "built": optimizer.built,
+        "trained": None if None in trained or trained == trainable else trained,
         "without_weight_decay": sorted(indices[key] for key in excluded if key in indices),
         "without_weight_decay_pattern": pattern and pattern.pattern,
     }
 
 
 def restore_variable_settings(optimizer, model, settings):
-    """Gives a new optimizer what `variable_settings` returned of another, and builds it."""
+    """Gives a new optimizer what `variable_settings` returned of another, and its variables."""
     variables = model.variables
     inner = inner_optimizer(optimizer)
     excluded = [variables[i] for i in settings["without_weight_decay"]]
     pattern = settings["without_weight_decay_pattern"]
     if excluded or pattern:
         inner.exclude_from_weight_decay(excluded, pattern and [pattern])
+    if not settings["built"]:
+        return
     trained = settings["trained"]
-    build_optimizer(
-        optimizer, model.trainable_variables if trained is None else [variables[i] for i in trained]
-    )
+    if trained is not None:
+        trained = [variables[i] for i in trained]
+    build_optimizer(optimizer, model.trainable_variables if trained is None else trained)

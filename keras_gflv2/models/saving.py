@@ -168,7 +168,8 @@ def compile_from_config(model, config):
         model._recipe = recipes.get(recipe)
     if model.built:
         with replica_scope(model):
-            settings = settings or variable_settings(model.optimizer, model)
+            if settings is None:  # a file of version 0.1
+                settings = {**variable_settings(model.optimizer, model), "built": True}
             restore_variable_settings(model.optimizer, model, settings)
 
 

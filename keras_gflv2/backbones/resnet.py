@@ -3,6 +3,7 @@
 import keras
 
 from keras_gflv2.backbones import presets
+from keras_gflv2.layer_settings import LayerSettings
 from keras_gflv2.layers.batch_normalization import (
     BatchNormalization,
     RunningBatchNormalization,
@@ -30,18 +31,30 @@ class PyramidBackbone(keras.Model):
     Args:
         builder: a `ResNetBuilder`.
         config: constructor arguments of the subclass, which become attributes.
+        trainable: whether it trains at all.
     """
 
-    def __init__(self, builder, config, **kwargs):
+    def __init__(self, builder, config, trainable=True, **kwargs):
+        kwargs.pop("dtype", None)  # which functional models of Keras do not heed
         super().__init__(*build_stages(builder), **kwargs)
+        self.dtype_policy = builder.dtype
         _freeze(self, config["frozen_stages"])
         for key, value in config.items():
             setattr(self, key, value)
         self._arguments = tuple(config)
+        self.layer_settings = LayerSettings(self)
+        if not trainable:
+            self.trainable = False
 
     def get_config(self):
-        config = {key: getattr(self, key) for key in self._arguments}
-        return {**config, "name": self.name, "trainable": self.trainable}
+        config = {
+            **{key: getattr(self, key) for key in self._arguments},
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+        }
+        changes = self.layer_settings.changes(self)
+        return {**config, "layer_settings": changes} if changes else config
 
     presets = {}
 
@@ -65,10 +78,14 @@ class PyramidBackbone(keras.Model):
     @classmethod
     def from_config(cls, config):
         config = dict(config)
-        trainable = config.pop("trainable", True)
+        changes = config.pop("layer_settings", {})
+        # A serialised policy is the one that was saved; any other is to hold for all layers.
+        dtype = config.get("dtype")
+        as_saved = isinstance(dtype, dict)
+        if as_saved:
+            config["dtype"] = keras.saving.deserialize_keras_object(dtype)
         model = cls(**config)
-        if not trainable:
-            model.trainable = False
+        model.layer_settings.apply(model, changes, policies=as_saved)
         return model
 
 
@@ -211,7 +228,7 @@ class ResNetBuilder:
 
     def __init__(self, config, dtype):
         self.config = config
-        self.dtype = dtype
+        self.dtype = keras.dtype_policies.get(dtype)
         self.live_statistics = config["batch_norm_statistics"] == "batch"
 
     # === Stem ===

@@ -276,7 +276,7 @@ def _model_and_data(arguments):
             f"{arguments.model} knows {base.num_classes} classes, the data has "
             f"{classes['num_classes']}: the classification layer starts from nothing."
         )
-    return adapt_model(base, **classes), train_ds
+    return adapt_model(base, **classes, dtype=arguments.precision), train_ds
 
 
 def _new_model(arguments, **classes):

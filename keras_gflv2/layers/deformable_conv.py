@@ -3,11 +3,12 @@
 import keras
 from keras import ops
 
+from keras_gflv2.layer_settings import CompositeLayer
 from keras_gflv2.layers.conv2d import Conv2D, grouped_matmul, same_padding
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
-class DeformableConv2D(Conv2D):
+class DeformableConv2D(CompositeLayer, Conv2D):
     """Deformable convolution (Dai et al., 2017), or modulated, v2 (Zhu et al., 2019).
 
     An inner convolution predicts for every output cell and tap how far the tap moves, and in v2 a
@@ -49,6 +50,7 @@ class DeformableConv2D(Conv2D):
             dtype=self.dtype_policy,
             name="conv_offset",
         )
+        self.remember_layers()
 
     def build(self, input_shape):
         if input_shape[-1] % self.deformable_groups:

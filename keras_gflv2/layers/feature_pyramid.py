@@ -3,11 +3,12 @@
 import keras
 from keras import ops
 
+from keras_gflv2.layer_settings import CompositeLayer
 from keras_gflv2.layers.conv2d import Conv2D
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
-class FeaturePyramid(keras.layers.Layer):
+class FeaturePyramid(CompositeLayer):
     """Feature Pyramid Network (Lin et al., 2017) with two extra levels, as GFL uses it.
 
     1x1 convolutions bring the backbone's maps to one width, coarse maps are added to finer ones by
@@ -43,6 +44,7 @@ class FeaturePyramid(keras.layers.Layer):
         self.extra_convs = [
             self._conv(3, f"output_P{coarsest + i}", strides=2) for i in range(1, extra_levels + 1)
         ]
+        self.remember_layers()
 
     def _conv(self, kernel_size, name, strides=1):
         return Conv2D(

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from keras_gflv2.layer_settings import CompositeLayer
 from keras_gflv2.layers.conv2d import Conv2D
 from keras_gflv2.layers.quality_predictor import DistributionGuidedQualityPredictor
 
@@ -14,7 +15,7 @@ PRIOR_PROBABILITY = 0.01
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
-class GFLHead(keras.layers.Layer):
+class GFLHead(CompositeLayer):
     """The GFLV2 head (Figure 3): two towers, class scores, box distributions and their quality.
 
     All weights are shared by the levels but one scale a level, which multiplies the distribution
@@ -90,6 +91,7 @@ class GFLHead(keras.layers.Layer):
             self.quality_predictor = DistributionGuidedQualityPredictor(
                 quality_topk, quality_channels, self.quality_statistics, name="quality_predictor"
             )
+        self.remember_layers()
 
     def _conv(self, filters, name, **kwargs):
         return Conv2D(

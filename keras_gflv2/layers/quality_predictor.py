@@ -3,11 +3,13 @@
 import keras
 from keras import ops
 
+from keras_gflv2.layer_settings import CompositeLayer
+
 STATISTICS = ("topk", "mean", "var")
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
-class DistributionGuidedQualityPredictor(keras.layers.Layer):
+class DistributionGuidedQualityPredictor(CompositeLayer):
     """DGQP (GFLV2, section 3.2): reads the localization quality off the shape of distributions.
 
     A sharp distribution has a large top value, a flat one does not: the statistics of the four
@@ -49,11 +51,20 @@ class DistributionGuidedQualityPredictor(keras.layers.Layer):
         self.statistics = tuple(statistics)
         init = keras.initializers.RandomNormal(stddev=0.01)
         self.hidden = keras.layers.Dense(
-            channels, activation="relu", kernel_initializer=init, dtype=dtype, name="hidden"
+            channels,
+            activation="relu",
+            kernel_initializer=init,
+            dtype=self.dtype_policy,
+            name="hidden",
         )
         self.quality = keras.layers.Dense(
-            1, activation="sigmoid", kernel_initializer=init.clone(), dtype=dtype, name="quality"
+            1,
+            activation="sigmoid",
+            kernel_initializer=init.clone(),
+            dtype=self.dtype_policy,
+            name="quality",
         )
+        self.remember_layers()
 
     def build(self, input_shape):
         if self.topk > input_shape[-1]:

@@ -35,3 +35,6 @@ class DistributionFocalLoss(keras.losses.Loss):
         bins = ops.arange(last_bin + 1, dtype=y_pred.dtype)
         weights = ops.relu(1.0 - ops.absolute(bins - y_true[..., None]))  # (..., n + 1)
         return -ops.sum(weights * ops.log_softmax(y_pred, axis=-1), axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "dtype": self.dtype}

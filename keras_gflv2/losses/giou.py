@@ -38,4 +38,4 @@ class GIoULoss(keras.losses.Loss):
         return 1.0 - boxes.giou(y_pred, ops.cast(y_true, y_pred.dtype), self.epsilon)
 
     def get_config(self):
-        return {**super().get_config(), "epsilon": self.epsilon}
+        return {**super().get_config(), "epsilon": self.epsilon, "dtype": self.dtype}

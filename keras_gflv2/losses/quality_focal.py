@@ -62,4 +62,9 @@ class QualityFocalLoss(keras.losses.Loss):
         return ops.sum(focus * cross_entropy, axis=-1)
 
     def get_config(self):
-        return {**super().get_config(), "beta": self.beta, "from_logits": self.from_logits}
+        return {
+            **super().get_config(),
+            "beta": self.beta,
+            "from_logits": self.from_logits,
+            "dtype": self.dtype,
+        }

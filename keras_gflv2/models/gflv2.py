@@ -1,7 +1,6 @@
 """GFLV2: images in, raw predictions or detections out; the losses that train it."""
 
 import contextlib
-import copy
 import warnings
 
 import keras
@@ -29,9 +28,12 @@ from keras_gflv2.feeding import (
     with_callback,
 )
 from keras_gflv2.images import check_pixels, read_image, resize_image, resize_shape
+from keras_gflv2.layer_settings import LayerSettings, default_policy
 from keras_gflv2.layers import FeaturePyramid, GFLHead, Integral, PadToMultiple
 from keras_gflv2.losses import DistributionFocalLoss, GIoULoss, QualityFocalLoss
-from keras_gflv2.models import presets
+from keras_gflv2.losses.per_location import per_location
+from keras_gflv2.models import presets, saving
+from keras_gflv2.optimizers import build_optimizer
 from keras_gflv2.postprocessing import PredictionDecoder
 from keras_gflv2.replicas import (
     OneDevicePrediction,
@@ -86,6 +88,10 @@ class GFLV2(keras.Model):
         image_size: (short side, longest long side) in pixels to which `detect` resizes images.
         fpn_relu, head_tower_bias: PaddleDetection's variant: a ReLU between P6 and P7, and biases
             in the towers.
+        assigner: which locations answer for which boxes in training: an `ATSSAssigner` (default),
+            or an object with its call signature.
+        name, trainable, dtype: as in `keras.Model`. `dtype` is the policy of pyramid and head; the
+            backbone has its own. Scores, losses and decoding are float32 under any policy.
 
     Call argument: images (B, H, W, 3) of any size. Returns {"scores": (B, A, num_classes) in 0..1,
     "box_distributions": (B, A, 4, reg_max + 1) logits} for the A locations of all levels; GFLV1
@@ -115,7 +121,10 @@ class GFLV2(keras.Model):
         image_size=(800, 1333),
         fpn_relu: bool = False,
         head_tower_bias: bool = False,
+        assigner=None,
         name: str = "gflv2",
+        trainable: bool = True,
+        dtype=None,
         **kwargs,
     ):
         check_box_format(bounding_box_format)
@@ -124,16 +133,17 @@ class GFLV2(keras.Model):
                 f"`class_names` must have num_classes={num_classes} names, got {len(class_names)}."
             )
         # === Layers ===
-        dtype = kwargs.get("dtype")
+        policy = keras.dtype_policies.get(dtype)
         pad = PadToMultiple(
             SIZE_MULTIPLE,
             getattr(backbone, "pixel_mean", PIXEL_MEAN),
             dtype="float32",
             name="pad",
         )
-        extractor = feature_extractor(backbone)
+        with default_policy(policy):
+            extractor = feature_extractor(backbone)
         pyramid = FeaturePyramid(
-            fpn_channels, extra_relu=fpn_relu, dtype=dtype, name="feature_pyramid"
+            fpn_channels, extra_relu=fpn_relu, dtype=policy, name="feature_pyramid"
         )
         head = GFLHead(
             num_classes,
@@ -146,7 +156,7 @@ class GFLV2(keras.Model):
             quality_channels=quality_channels,
             quality_statistics=quality_statistics,
             levels=LEVELS,
-            dtype=dtype,
+            dtype=policy,
             name="head",
         )
 
@@ -154,6 +164,7 @@ class GFLV2(keras.Model):
         images = keras.Input((None, None, 3), name="images")
         outputs = head(pyramid(extractor(pad(images))))
         super().__init__(images, outputs, name=name, **kwargs)
+        self.dtype_policy = policy  # which Keras does not take from a functional model's arguments
 
         # === Config ===
         self.preset = None  # what `from_preset` knows of the weights
@@ -178,11 +189,14 @@ class GFLV2(keras.Model):
 
         # === Parts without weights ===
         self.integral = Integral(name="integral")
-        self.assigner = ATSSAssigner()
+        self.assigner = assigner or ATSSAssigner()
         self._trackers = {name: keras.metrics.Mean(name=f"{name}_loss") for name in LOSS_WEIGHTS}
         self.faulty_boxes = FaultyBoxes()
         self._data_parallel_step = None
         self._one_device_prediction = None
+        self.layer_settings = LayerSettings(self, without=backbone)
+        if not trainable:
+            self.trainable = False
 
     # === Training ===
 
@@ -208,6 +222,12 @@ class GFLV2(keras.Model):
             box_loss: a loss of boxes (B, A, 4), xyxy in strides. Default `GIoULoss()`.
             distribution_loss: a loss of distances (B, A, 4) in bins and logits
                 (B, A, 4, reg_max + 1). Default `DistributionFocalLoss()`.
+                Any of the three is an object, a function or the name of a loss of Keras. It must
+                give one value per location, or one per class or coordinate, which are summed as
+                the default losses sum them. Where a loss of Keras takes a mean over the classes or
+                coordinates, as BinaryFocalCrossentropy and Huber do, the sum is used instead. How
+                a loss reduces over the batch, and its dtype, are not used: the sum over all
+                locations is divided by the positives, in float32.
             recipe: "1x" (default), "2x", "finetune", "scratch" or a `keras_gflv2.recipes.Recipe`,
                 for the optimizer. Its learning rate is fitted to the images a step, and its
                 schedule to the epochs, when `fit` sees them.
@@ -220,6 +240,8 @@ class GFLV2(keras.Model):
         Raises:
             ValueError: `loss` or `metrics` were given, both an optimizer and a recipe, or an
                 unknown loss weight.
+
+        Warns where a loss is not registered: a saved detector would not load with it.
         """
         for name, instead in (
             ("loss", "classification_loss, box_loss or distribution_loss"),
@@ -235,6 +257,12 @@ class GFLV2(keras.Model):
                 "`classification_loss` has from_logits=True, but GFLV2's joint score is a product "
                 "of probabilities: it has no logit. Leave from_logits=False."
             )
+        losses = {
+            "classification_loss": classification_loss,
+            "box_loss": box_loss,
+            "distribution_loss": distribution_loss,
+        }
+        saving.warn_of_losses(losses)
         if optimizer is not None and recipe is not None:
             raise ValueError("`recipe` chooses the optimizer; pass one of the two.")
         self._recipe = None
@@ -245,9 +273,7 @@ class GFLV2(keras.Model):
             with replica_scope(self):
                 optimizer = plan.optimizer(self)
         self._compile_arguments = {
-            "classification_loss": classification_loss,
-            "box_loss": box_loss,
-            "distribution_loss": distribution_loss,
+            **losses,
             "loss_weights": loss_weights,
             "jit_compile": jit_compile,
             **kwargs,
@@ -265,18 +291,10 @@ class GFLV2(keras.Model):
             super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
 
     def get_compile_config(self):
-        if not self.compiled:
-            return None
-        optimizer = {"optimizer": self.optimizer}
-        if self._recipe and recipes.RECIPES.get(self._recipe.name) == self._recipe:
-            optimizer = {"recipe": self._recipe.name}
-        config = keras.saving.serialize_keras_object({**self._compile_arguments, **optimizer})
-        return _without_torch_optimizers(config)
+        return saving.compile_config(self, self._compile_arguments) if self.compiled else None
 
     def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if hasattr(self, "optimizer") and self.built:
-            self.optimizer.build(self.trainable_variables)
+        saving.compile_from_config(self, config)
 
     def fit(
         self,
@@ -400,7 +418,7 @@ class GFLV2(keras.Model):
             epochs=epochs,
             first_step=max(done - first_epoch * steps, 0),
         )
-        self.optimizer.learning_rate = plan.schedule()
+        plan.apply_to(self.optimizer)
         self.train_function = None  # which has the old rate in its graph
         if verbose:
             print(f"GFLV2: {plan}")
@@ -409,7 +427,7 @@ class GFLV2(keras.Model):
         # Variables made while TensorFlow traces a step have it trace the step a second time.
         if not self.optimizer.built:
             with replica_scope(self):
-                self.optimizer.build(self.trainable_variables)
+                build_optimizer(self.optimizer, self.trainable_variables)
         self._data_parallel_step = None
         if torch_processes() > 1:
             from keras_gflv2.models.torch_parallel import DataParallelStep
@@ -514,10 +532,7 @@ class GFLV2(keras.Model):
         }
 
     def _per_location(self, name, y_true, y_pred):
-        """One unreduced loss a location, (B, A): the loss's own reduction is replaced by ours."""
-        loss = self._term_losses[name]
-        values = getattr(loss, "call", loss)(y_true, y_pred)
-        return ops.sum(values, axis=-1) if len(values.shape) == 3 else values
+        return per_location(self._term_losses[name], y_true, y_pred, f"{name}_loss")
 
     # === Inference ===
 
@@ -756,9 +771,9 @@ class GFLV2(keras.Model):
         """
         return save_to_directory(self, directory, weights_dtype)
 
-    def get_config(self):
+    def plain_arguments(self):
+        """Arguments of the constructor that are numbers and names."""
         return {
-            "backbone": keras.saving.serialize_keras_object(self.backbone),
             "num_classes": self.num_classes,
             "bounding_box_format": self.bounding_box_format,
             "reg_max": self.reg_max,
@@ -771,25 +786,28 @@ class GFLV2(keras.Model):
             "quality_topk": self.quality_topk,
             "quality_channels": self.quality_channels,
             "quality_statistics": self.quality_statistics,
-            "prediction_decoder": keras.saving.serialize_keras_object(self.prediction_decoder),
             "class_names": self.class_names,
             "image_size": self.image_size,
             "name": self.name,
+        }
+
+    def get_config(self):
+        return {
+            **self.plain_arguments(),
             "trainable": self.trainable,
-            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+            **saving.parts_config(self),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        config = copy.deepcopy(config)  # deserialising empties what it reads
-        for name in ("backbone", "prediction_decoder", "dtype"):
-            if isinstance(config.get(name), dict):
-                config[name] = keras.saving.deserialize_keras_object(config[name])
-        trainable = config.pop("trainable", True)
-        model = cls(**config)
-        if not trainable:
-            model.trainable = False
-        return model
+        """The detector of `get_config`.
+
+        Args:
+            config: the dictionary. With a `dtype` that is a policy or its name, instead of the
+                serialised one that was saved, all parts get it.
+            custom_objects: {name: class or function} of parts that are not registered.
+        """
+        return saving.from_config(cls, config, custom_objects)
 
 
 def feature_extractor(backbone):
@@ -835,18 +853,6 @@ def _convert(boxes, source, target, height, width):
     return keras.utils.bounding_boxes.convert_format(
         boxes, source=source, target=target, height=height, width=width, dtype="float32"
     )
-
-
-def _without_torch_optimizers(config):
-    """Names the optimizers of Keras where PyTorch's own variants of them stand.
-
-    Keras saves the variants' names, with which nobody can load the model who has no PyTorch.
-    """
-    if isinstance(config, dict):
-        config = {key: _without_torch_optimizers(value) for key, value in config.items()}
-        if str(config.get("module")).startswith("keras.src.backend.torch.optimizers"):
-            config = {**config, "module": "keras.optimizers", "registered_name": None}
-    return config
 
 
 def _without_uncertainties(detections):

@@ -48,6 +48,7 @@ class DetectorPreset(Preset):
             arguments["backbone"] = self.backbone(
                 **{
                     "frozen_stages": FROZEN_STAGES,
+                    "dtype": arguments.get("dtype"),
                     **self.backbone_arguments,
                     **(backbone_arguments or {}),
                 }

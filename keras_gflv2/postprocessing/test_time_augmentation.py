@@ -9,6 +9,7 @@ from keras_gflv2.replicas import OneDevicePrediction, is_spread
 VOTING_IOU = 0.65
 
 
+@keras.saving.register_keras_serializable(package="keras_gflv2")
 class TestTimeAugmentation(keras.Model):
     """Detections from several views of each image, merged before non-maximum suppression.
 
@@ -82,6 +83,22 @@ class TestTimeAugmentation(keras.Model):
             scores = ops.where(scores > decoder.score_threshold, scores, 0.0)
             detections["boxes"] = vote(detections, scores, boxes)
         return self.model.finish_detections(detections, *ops.shape(images)[1:3])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "model": keras.saving.serialize_keras_object(self.model),
+            "scales": self.scales,
+            "flips": self.flips,
+            "box_voting": self.box_voting,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        model = config["model"]
+        if isinstance(model, dict):
+            model = keras.saving.deserialize_keras_object(model)
+        return cls(**{**config, "model": model})
 
     def _view(self, images, image_sizes, scale, flip):
         """Scores (B, A, C), boxes (B, A, 4) in pixels of the batch, and locations of each level."""

@@ -38,14 +38,14 @@ def fold_batch_norm(model):
     if hasattr(model.backbone, "pixel_mean"):
         folded.pixel_mean = model.backbone.pixel_mean
 
-    config = {
-        **model.get_config(),
-        "prediction_decoder": model.prediction_decoder,
-        "dtype": model.dtype_policy,
-        "backbone": folded,
-    }
-    config.pop("trainable")
-    exported = GFLV2(**config)
+    exported = GFLV2(
+        folded,
+        **model.plain_arguments(),
+        prediction_decoder=model.prediction_decoder,
+        dtype=model.dtype_policy,
+    )
+    exported.integral = model.integral
+    exported.layer_settings.apply(exported, model.layer_settings.changes(model))
     exported.feature_pyramid.set_weights(model.feature_pyramid.get_weights())
     exported.head.set_weights(model.head.get_weights())
     return exported

@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_gflv2 import boxes as box_ops
 from keras_gflv2.losses import DistributionFocalLoss, GIoULoss, QualityFocalLoss
+from keras_gflv2.losses.per_location import per_location
 
 
 def quality_targets(data):
@@ -134,3 +135,37 @@ def test_losses_weight_and_reduce_as_keras_losses_do():
     assert float(loss(boxes, other, sample_weight=np.float32([3.0, 1.0]))) == pytest.approx(1.5)
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
     assert float(copy(boxes, other)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "loss", ["binary_crossentropy", keras.losses.BinaryCrossentropy(reduction="sum")]
+)
+def test_losses_of_keras_count_as_sums_over_the_classes(loss):
+    """As the losses of the paper do: -log of the probability of what is true, class by class."""
+    scores = np.random.default_rng(0).uniform(0.1, 0.9, (2, 5, 3)).astype("float32")
+    targets = (scores > 0.5).astype("float32")
+    values = to_numpy(per_location(keras.losses.get(loss), targets, scores))
+    truth = np.where(targets > 0, scores, 1 - scores)
+    np.testing.assert_allclose(values, -np.log(truth).sum(-1), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "loss, expected",
+    [
+        (keras.losses.MeanAbsoluteError(), 4 * 0.5),
+        (keras.losses.Huber(delta=0.1), 4 * 0.1 * (0.5 - 0.05)),
+        (lambda y_true, y_pred: keras.ops.absolute(y_true - y_pred), 4 * 0.5),
+        (lambda y_true, y_pred: keras.ops.max(keras.ops.absolute(y_true - y_pred), -1), 0.5),
+    ],
+)
+def test_losses_of_boxes_count_as_sums_over_the_coordinates(loss, expected):
+    boxes = np.zeros((2, 5, 4), "float32")
+    values = to_numpy(per_location(loss, boxes, boxes + 0.5))
+    np.testing.assert_allclose(values, np.full((2, 5), expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [None, 0, (1, 2)])
+def test_a_loss_that_is_reduced_too_far_is_refused(axis):
+    boxes = np.ones((2, 5, 4), "float32")
+    with pytest.raises(ValueError, match="`box_loss` must give one value per location"):
+        per_location(lambda a, b: keras.ops.mean(a - b, axis), boxes, boxes, "box_loss")

@@ -12,6 +12,7 @@ from PIL import Image
 
 from keras_gflv2 import data, training
 from keras_gflv2.evaluation import COCOMetrics
+from keras_gflv2.optimizers import averages
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,21 @@ def test_averages_are_swapped_in_and_out(train_ds):
     assert np.abs(seen["average"] - seen["trained"]).max() > 0
     # fit itself ends with the averages.
     np.testing.assert_array_equal(to_numpy(model.trainable_variables[0].value), seen["average"])
+
+
+def test_averages_inside_of_a_loss_scale():
+    """mixed_float16 wraps the optimizer. Before a step succeeds, the average is the weights."""
+    model = small_model(dtype="mixed_float16")
+    model.compile(keras.optimizers.SGD(0.1, use_ema=True))
+    model.make_train_function()
+    variable, average = averages(model.optimizer)[0]
+    before = to_numpy(variable).copy()
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    np.testing.assert_array_equal(to_numpy(variable), before)
+    average.assign(before + 1)
+    with training.averaged_weights(model):
+        np.testing.assert_array_equal(to_numpy(variable), before + 1)
+    np.testing.assert_array_equal(to_numpy(variable), before)
 
 
 def test_log_curves_and_best_model(tmp_path, train_ds):

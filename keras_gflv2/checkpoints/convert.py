@@ -5,8 +5,8 @@ import re
 import numpy as np
 
 from keras_gflv2.checkpoints import mmdetection, paddledetection
+from keras_gflv2.checkpoints.errors import CheckpointError
 from keras_gflv2.checkpoints.load import find_source, load_checkpoint
-from keras_gflv2.checkpoints.pickles import CheckpointError
 from keras_gflv2.checkpoints.presets import save_to_directory
 from keras_gflv2.checkpoints.reading import read_checkpoint
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import keras
 
-from keras_gflv2.checkpoints.pickles import CheckpointError
+from keras_gflv2.checkpoints.errors import CheckpointError
 
 TIMEOUT = 30  # seconds without a byte
 ATTEMPTS = 3  # each goes on where the last one was interrupted

@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_gflv2.checkpoints import mmdetection, paddledetection, torchvision
-from keras_gflv2.checkpoints.pickles import CheckpointError
+from keras_gflv2.checkpoints.errors import CheckpointError
 from keras_gflv2.checkpoints.reading import read_checkpoint
 
 SOURCES = (mmdetection, paddledetection, torchvision)

@@ -14,8 +14,8 @@ import keras
 import numpy as np
 
 from keras_gflv2.checkpoints.download import DownloadError, cache_directory, download
+from keras_gflv2.checkpoints.errors import CheckpointError
 from keras_gflv2.checkpoints.load import load_checkpoint
-from keras_gflv2.checkpoints.pickles import CheckpointError
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.weights.h5"

@@ -216,7 +216,7 @@ def _numbers(data, dtype, order):
 
 
 def _view(numbers, tensor):
-    """The elements of a tensor out of its storage, copied if they do not lie in a row."""
+    """The elements of a tensor in its storage; they need not lie in a row."""
     shape, strides, offset = tensor.shape, tensor.strides, tensor.offset
     size = math.prod(shape)
     if len(shape) != len(strides):
@@ -225,10 +225,9 @@ def _view(numbers, tensor):
     if size > len(numbers) or last >= len(numbers) + (size == 0):
         raise CheckpointError(f"a tensor of the shape {shape} is larger than its storage")
     item = numbers.itemsize
-    view = np.lib.stride_tricks.as_strided(
+    return np.lib.stride_tricks.as_strided(
         numbers[offset:], shape, [stride * item for stride in strides], writeable=False
     )
-    return np.ascontiguousarray(view).reshape(shape)
 
 
 # === Finding the weights among what a training saves ===
@@ -264,13 +263,12 @@ def _arrays(content, load, limit):
             key = value.storage.key
             if key not in storages:
                 storages[key] = load(value.storage)
-            limit -= math.prod(value.shape) * storages[key].itemsize
+            value = _view(storages[key], value)
         elif isinstance(value, PickledArray):
             value = value.array
-        if isinstance(value, np.ndarray):
-            limit -= value.nbytes
-        elif not isinstance(value, Tensor):
+        if not isinstance(value, np.ndarray):
             continue
+        limit -= value.nbytes
         if limit < 0:
             raise CheckpointError(
                 f"its arrays together are more than {MAX_RATIO} times as large as the file"
@@ -280,5 +278,5 @@ def _arrays(content, load, limit):
             raise CheckpointError(
                 f"two weights are named {shorten(name)}, with and without {WRAPPER_PREFIX!r}"
             )
-        arrays[name] = _view(storages[key], value) if isinstance(value, Tensor) else value
+        arrays[name] = np.asarray(value, order="C")  # a copy where they lie apart
     return arrays

@@ -12,6 +12,7 @@ from keras_gflv2 import recipes
 from keras_gflv2.assigners import ATSSAssigner
 from keras_gflv2.backbones.resnet import PIXEL_MEAN
 from keras_gflv2.checkpoints.presets import save_to_directory
+from keras_gflv2.checkpoints.weight_files import check_store
 from keras_gflv2.images import read_image, resize_image, resize_shape
 from keras_gflv2.layers import FeaturePyramid, GFLHead, Integral, PadToMultiple
 from keras_gflv2.losses import DistributionFocalLoss, GIoULoss, QualityFocalLoss
@@ -627,6 +628,10 @@ class GFLV2(keras.Model):
             Path of the folder.
         """
         return save_to_directory(self, directory, weights_dtype)
+
+    def load_own_variables(self, store):
+        check_store(store)  # Keras gives the whole file to the model, before its layers.
+        super().load_own_variables(store)
 
     def get_config(self):
         return {

@@ -5,6 +5,7 @@ read files, fetch others from the network or run code. `check_classes` lets thro
 and their backbones are made of.
 """
 
+import importlib
 import inspect
 import json
 import sys
@@ -133,6 +134,9 @@ def _is_allowed(entry, custom_objects):
         return True
     if name == "function":
         return _is_allowed_function(entry.get("config"), module, custom_objects)
+    library = str(module).split(".")[0]
+    if library in BACKBONE_LIBRARIES:
+        _import(library)  # which registers its classes
     for key in (registered, name):
         if key in custom_objects:
             return True
@@ -142,11 +146,19 @@ def _is_allowed(entry, custom_objects):
             return _is_trusted(key, found) or _is_of_backbone(found)
     if module is None:
         found = next((getattr(m, name) for m in MODULES if hasattr(m, name)), None)
-    elif module.split(".")[0] in BACKBONE_LIBRARIES and module not in sys.modules:
-        return False  # Its classes are registered once the library is imported.
     else:
         found = getattr(sys.modules.get(module), name, None)
     return _is_of_keras(found) or _is_of_backbone(found)
+
+
+def _import(library):
+    try:
+        importlib.import_module(library)
+    except ImportError as error:
+        package = library.replace("_", "-")
+        raise ValueError(
+            f"The configuration has a backbone of {library}: pip install {package}."
+        ) from error
 
 
 def _is_allowed_function(name, module, custom_objects):
@@ -160,7 +172,7 @@ def _is_allowed_function(name, module, custom_objects):
     if module in (None, "builtins"):
         modules = FUNCTIONS
     else:
-        modules = [m for m in FUNCTIONS if m.__name__.endswith(module)]
+        modules = [m for m in FUNCTIONS if m.__name__ == module]
     found = next((getattr(m, name) for m in modules if hasattr(m, name)), None)
     return inspect.isfunction(found) and name not in NO_FUNCTIONS
 

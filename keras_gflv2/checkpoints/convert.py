@@ -84,6 +84,8 @@ def read_arguments(arrays, head_channels):
             f"{names.MARKER} has the shape {shape}, not (classes, {head_channels}, 3, 3)."
         )
     arguments = {"num_classes": shape[0] - (1 if is_v2 else 0)}
+    if arguments["num_classes"] < 1:
+        raise CheckpointError(f"{names.MARKER} has no row of a class.")
     if not is_v2:
         arguments["quality_statistics"] = ()
     backbone_arguments = {}

@@ -53,12 +53,13 @@ class Preset:
     compared: str = "names and shapes"
 
 
-def preset_directory(preset, build):
+def preset_directory(preset, build, renew=False):
     """Folder with the converted weights of a preset: from the cache, else made now.
 
     Args:
         preset: a `Preset`.
         build: function that makes its model, without weights.
+        renew: whether what the cache has did not load, and is to be made again.
 
     Raises:
         DownloadError: the weights are not there and cannot be had; the message says what to do.
@@ -66,12 +67,12 @@ def preset_directory(preset, build):
     """
     root = cache_directory()
     directory = root / f"{preset.name}-v{CACHE_VERSION}"
-    if _is_complete(directory):
+    if _is_complete(directory) and not renew:
         return directory
     root.mkdir(parents=True, exist_ok=True)
     # A second process waits here, and then finds the work done.
     with filelock.FileLock(root / f"{preset.name}.lock"):
-        if not _is_complete(directory):
+        if renew or not _is_complete(directory):
             # Of processes that were killed as they converted.
             for partial in root.glob(f".{preset.name}-*"):
                 shutil.rmtree(partial, ignore_errors=True)
@@ -82,7 +83,7 @@ def preset_directory(preset, build):
 def _is_complete(directory):
     """Whether a converted folder is whole; others are made again."""
     try:
-        read_config(directory)
+        parse_config((directory / CONFIG_FILE).read_bytes(), directory)
         with h5py.File(directory / WEIGHTS_FILE):  # which knows how long it should be
             return True
     except (OSError, ValueError):
@@ -92,24 +93,25 @@ def _is_complete(directory):
 def _convert_into(preset, build, directory):
     source = cache_directory() / preset.file
     given = source.is_file()
-    wrong = ""
+    aside, wrong = source.with_name(f"{source.name}.other"), ""
     if given and not sha256(source).startswith(preset.digest):
-        # It may be the user's: it is kept, under another name.
-        aside = source.with_name(f"{source.name}.other")
+        # The user may have put it there: it is kept, under another name.
         os.replace(source, aside)
         given = False
-        wrong = (
-            f"{source} is not the file of {preset.name!r}: its SHA-256 does not begin with "
-            f"{preset.digest}. It was renamed to {aside.name} and is not used."
+        wrong = f"The SHA-256 of {source} does not begin with {preset.digest}: it is damaged, or "
+        wrong += f"is not the file of {preset.name!r}. "
+        warnings.warn(
+            f"{wrong}It is kept as {aside.name}; the published file is downloaded.", stacklevel=2
         )
-        warnings.warn(f"{wrong} The published file is downloaded.", stacklevel=2)
     if not given:
         try:
             download(preset.url, source, preset.digest)
-        except DownloadError as error:
-            raise DownloadError(
-                f"{wrong} {error}\n{_how_to_get(preset, source)}".strip()
-            ) from error
+        except (DownloadError, CheckpointError) as error:
+            if wrong:
+                os.replace(aside, source)
+            if isinstance(error, CheckpointError):
+                raise
+            raise DownloadError(f"{wrong}{error}\n{_how_to_get(preset, source)}") from error
     try:
         model = load_checkpoint(build(), source)
     except CheckpointError as error:
@@ -194,6 +196,11 @@ def _fetch(scheme, name):
         return Path(kagglehub.model_download(name))
     except ImportError as error:
         raise ImportError(f"{scheme}://{name} needs {module}: pip install {module}") from error
+    except Exception as error:  # each library has errors of its own, and of its HTTP client
+        raise DownloadError(
+            f"{scheme}://{name} cannot be had ({describe(error)}). Check the handle, the network "
+            "and, for private ones, that you are logged in."
+        ) from error
 
 
 def save_to_directory(model, directory, weights_dtype=None):

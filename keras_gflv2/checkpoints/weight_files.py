@@ -21,7 +21,7 @@ MAX_GROWTH = 2
 SPARE_NUMBERS = 2**20
 # Numbers that are no size of a weight: of pixels, boxes, or steps.
 MAX_PLAIN_NUMBER = 2**14
-NO_SIZES = re.compile("seed|steps|iterations|batch|image|shape|_id$")
+NO_SIZES = re.compile("seed|steps|iterations|batch|image|shape|decoder|_id$")
 COUNTS = re.compile("depth|blocks|layers|repeats")
 OBJECTS_PER_WEIGHT = 100
 SPARE_LAYERS = 200  # of tiny models, whose parts without weights count as well
@@ -163,11 +163,13 @@ def check_sizes(config, shapes, build, origin):
     waiting, layers = [("", config)], count_classes(config) / OBJECTS_PER_WEIGHT
     while waiting:
         key, value = waiting.pop()
+        if NO_SIZES.search(key):
+            continue
         if isinstance(value, dict):
             waiting.extend(value.items())
         elif isinstance(value, list):
             waiting.extend((key, item) for item in value)
-        elif isinstance(value, int) and not NO_SIZES.search(key):
+        elif isinstance(value, int):
             layers += abs(value) if COUNTS.search(key) else 0
             if abs(value) > limit:
                 raise ValueError(

@@ -606,12 +606,13 @@ class GFLV2(keras.Model):
             preset: a name in `GFLV2.presets`, a folder that `save_to_preset` wrote, or an hf:// or
                 kaggle:// handle of one.
             load_weights: False gives the architecture with fresh weights, without a network.
-            **overrides: constructor arguments to change, e.g. `num_classes`,
-                `bounding_box_format`. With another `num_classes` all weights are kept but those
-                of the classification convolution.
+            **overrides: constructor arguments to change, e.g. `class_names`, `num_classes`,
+                `bounding_box_format`. The rows of the classification convolution follow the class
+                names; those of other names, or without names of another number, start anew.
 
         Raises:
-            ValueError: there is no such preset.
+            ValueError: there is no such preset; or a folder is not whole, names classes that are
+                not loaded from files, or has sizes or values that its weights cannot have.
             keras_gflv2.checkpoints.DownloadError: the weights cannot be had; the message says from
                 where, and how to go on without a network.
         """

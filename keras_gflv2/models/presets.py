@@ -58,7 +58,12 @@ def load(cls, name, load_weights, overrides):
         return model
     model.preset = record(origin)
     original = build() if overrides else model
-    folders.load_weights(original, directory)
+    try:
+        folders.load_weights(original, directory)
+    except ValueError:
+        if not preset:
+            raise
+        folders.load_weights(original, folders.preset_directory(preset, build, renew=True))
     if overrides:
         copy_weights(original, model)
     return model

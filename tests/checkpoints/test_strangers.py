@@ -156,9 +156,9 @@ def test_what_backbones_are_made_of_is_allowed():
 def test_backbones_of_other_libraries_are_loaded(tmp_path):
     hub = pytest.importorskip("keras_hub")
     backbone = hub.models.ResNetBackbone(
-        input_conv_filters=[8],
+        input_conv_filters=[64],
         input_conv_kernel_sizes=[3],
-        stackwise_num_filters=[8, 8, 8, 8],
+        stackwise_num_filters=[64, 8, 8, 8],
         stackwise_num_blocks=[1, 1, 1, 1],
         stackwise_num_strides=[1, 2, 2, 2],
         block_type="basic_block",

@@ -80,6 +80,15 @@ def preset_directory(preset, build, renew=False):
     return directory
 
 
+def load_published(model, preset, build):
+    """Loads the weights of a preset; what the cache has is made again if it does not load."""
+    directory = preset_directory(preset, build)
+    try:
+        load_weights(model, directory)
+    except ValueError:
+        load_weights(model, preset_directory(preset, build, renew=True))
+
+
 def _is_complete(directory):
     """Whether a converted folder is whole; others are made again."""
     try:

@@ -38,11 +38,11 @@ def load(cls, name, load_weights, overrides):
     if overrides.get("class_names") is not None:
         overrides = {"num_classes": len(overrides["class_names"]), **overrides}
     if preset:
+        directory = None
 
         def build(**changes):
             return cls(**preset.constructor_arguments(**changes))
 
-        directory = folders.preset_directory(preset, build) if load_weights else None
     else:
         embedded = EMBEDDED_DIRECTORY / str(name) if name in EMBEDDED else None
         directory = embedded or folders.find_directory(name, descriptions())
@@ -58,12 +58,10 @@ def load(cls, name, load_weights, overrides):
         return model
     model.preset = record(origin)
     original = build() if overrides else model
-    try:
+    if preset:
+        folders.load_published(original, preset, build)
+    else:
         folders.load_weights(original, directory)
-    except ValueError:
-        if not preset:
-            raise
-        folders.load_weights(original, folders.preset_directory(preset, build, renew=True))
     if overrides:
         copy_weights(original, model)
     return model
@@ -83,28 +81,26 @@ def copy_weights(source, target):
     Rows of classes that only `target` has keep the values that they start with. What is not
     simply kept is printed.
     """
+    classifier = {id(variable) for variable in source.head.classification_conv.variables}
     different = [
-        f"{old.path} {tuple(old.shape)}"
+        old.path
         for old, new in zip(source.variables, target.variables)
-        if tuple(old.shape) != tuple(new.shape) and old.path not in _classification_paths(source)
+        if id(old) not in classifier and tuple(old.shape) != tuple(new.shape)
     ]
     if different or len(source.variables) != len(target.variables):
         raise ValueError(
             "The weights do not fit the changed arguments: only those that leave every shape but "
             f"the number of classes can be changed. The first weights: {different[:3]}."
         )
-    rows = match_classes(source, target)
+    rows = np.array(match_classes(source, target))
+    known = rows >= 0
     for old, new in zip(source.variables, target.variables):
-        if old.path not in _classification_paths(source):
+        if id(old) in classifier:
+            values = np.array(ops.convert_to_numpy(new))
+            values[..., known] = ops.convert_to_numpy(old)[..., rows[known]]
+            new.assign(values)
+        else:
             new.assign(old)
-            continue
-        values, known = np.array(ops.convert_to_numpy(new)), np.array(rows) >= 0
-        values[..., known] = ops.convert_to_numpy(old)[..., np.array(rows)[known]]
-        new.assign(values)
-
-
-def _classification_paths(model):
-    return {variable.path for variable in model.head.classification_conv.variables}
 
 
 def match_classes(source, target):

@@ -42,11 +42,10 @@ def server():
         server.shutdown()
 
 
-def answer(status, body=b"", **headers):
-    headers = {"Content-Length": len(body), "ETag": TAG.decode(), "Connection": "close", **headers}
-    lines = [f"HTTP/1.1 {status}"]
-    lines += [f"{k.replace('_', '-')}: {v}" for k, v in headers.items() if v is not None]
-    return "\r\n".join([*lines, "", ""]).encode() + body
+def answer(status, body=b"", **changes):
+    headers = {"Content_Length": len(body), "ETag": TAG.decode(), "Connection": "close", **changes}
+    lines = [f"{k.replace('_', '-')}: {v}" for k, v in headers.items() if v is not None]
+    return "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode() + body
 
 
 def begun(folder, data, validator=TAG):

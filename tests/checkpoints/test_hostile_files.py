@@ -129,9 +129,7 @@ HOSTILE = {
     "huge size of an array": weights(numpy_array(b"(" + HUGE + HUGE + b"t")),
     "a thousand dimensions": zipped(weights(tensor(text("0"), THOUSAND, THOUSAND))),
     "sizes in decimals": weights(b"I" + b"9" * MEGABYTE + b"\n"),
-    "lists and lists": PROTOCOL + b"]" * 20_000_000 + b".",
-    "marks": PROTOCOL + b"(" * 20_000_000 + b".",
-    "memory": PROTOCOL + b"}" + b"\x94" * 20_000_000 + b".",
+    "one instruction": PROTOCOL + b"]" * 20_000_000 + b".",
     "memory out of order": PROTOCOL + b"}p99999999999999999999999\n.",
     "text copied again and again": PROTOCOL
     + (b"](" + LONG_TEXT + b"q\x00" + text("latin1") + b"q\x01")

@@ -52,6 +52,7 @@ FUNCTIONS = (keras.activations, keras.ops, keras.losses, keras.metrics)
 NO_FUNCTIONS = {"get", "serialize", "deserialize"}
 # Operations between layers, `x + y` for example, are of these modules.
 OPERATIONS = tuple(f"keras.src.ops.{name}" for name in ("image", "linalg", "math", "nn", "numpy"))
+APPLICATIONS = "keras.src.applications."  # layers of ConvNeXt, say
 BACKBONE_LIBRARIES = {"keras_cv", "keras_hub", "keras_nlp"}
 READERS = ("convert", "lookup", "packer", "preprocess", "token")
 LIBRARIES = BACKBONE_LIBRARIES | {"jax", "keras", "tensorflow", "tf_keras", "torch"}
@@ -194,7 +195,7 @@ def _is_of_keras(found):
     if issubclass(found, keras.Model):
         return found.__name__ in MODELS
     if issubclass(found, keras.layers.Layer):
-        return found.__name__ in LAYERS
+        return found.__name__ in LAYERS or found.__module__.startswith(APPLICATIONS)
     if issubclass(found, KINDS):
         return True
     return issubclass(found, keras.Operation) and found.__module__ in OPERATIONS

@@ -151,6 +151,7 @@ def test_what_backbones_are_made_of_is_allowed():
     )
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
     check_classes(config, "config.json")
+    check_classes(named("LayerScale", "keras.src.applications.convnext"), "config.json")
 
 
 def test_backbones_of_other_libraries_are_loaded(tmp_path):

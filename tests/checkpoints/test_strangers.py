@@ -154,25 +154,45 @@ def test_what_backbones_are_made_of_is_allowed():
     check_classes(named("LayerScale", "keras.src.applications.convnext"), "config.json")
 
 
-def test_backbones_of_other_libraries_are_loaded(tmp_path):
-    hub = pytest.importorskip("keras_hub")
-    backbone = hub.models.ResNetBackbone(
-        input_conv_filters=[64],
-        input_conv_kernel_sizes=[3],
-        stackwise_num_filters=[64, 8, 8, 8],
-        stackwise_num_blocks=[1, 1, 1, 1],
-        stackwise_num_strides=[1, 2, 2, 2],
-        block_type="basic_block",
-    )
-    model = small_model(backbone=backbone)
+BACKBONES = {
+    "keras_cv": (
+        "CSPDarkNetBackbone",
+        {
+            "stackwise_channels": [16, 16, 16, 16],
+            "stackwise_depth": [1, 1, 1, 1],
+            "include_rescaling": True,
+        },
+    ),
+    "keras_hub": (
+        "ResNetBackbone",
+        {
+            "input_conv_filters": [64],
+            "input_conv_kernel_sizes": [3],
+            "stackwise_num_filters": [64, 8, 8, 8],
+            "stackwise_num_blocks": [1, 1, 1, 1],
+            "stackwise_num_strides": [1, 2, 2, 2],
+            "block_type": "basic_block",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("library", BACKBONES)
+def test_backbones_of_other_libraries_are_loaded(library, tmp_path):
+    models = pytest.importorskip(library).models
+    name, arguments = BACKBONES[library]
+    model = small_model(backbone=getattr(models, name)(**arguments))
     model.save_to_preset(tmp_path / "preset")
     copy = keras_gflv2.GFLV2.from_preset(tmp_path / "preset")
     assert copy.count_params() == model.count_params()
-    tokenizer = named(
-        "BytePairTokenizer", "keras_hub.src", registered="keras_hub>BytePairTokenizer"
-    )
-    with pytest.raises(ValueError, match="BytePairTokenizer"):
-        check_classes(tokenizer, "config.json")
+
+
+def test_readers_of_other_libraries_are_refused():
+    pytest.importorskip("keras_hub")
+    for name in ("BytePairTokenizer", "ImageConverter", "ImageClassifier"):
+        entry = named(name, "keras_hub.models", registered=f"keras_hub>{name}")
+        with pytest.raises(ValueError, match=name):
+            check_classes(entry, "config.json")
 
 
 # === Sizes ===

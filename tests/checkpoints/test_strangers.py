@@ -366,7 +366,7 @@ def test_class_rows_follow_the_names(names, said, saved, capsys):
     original = keras_gflv2.GFLV2.from_preset(saved / "preset")
     classes = {"num_classes": len(names), "class_names": names}
     for make in (
-        lambda: keras_gflv2.GFLV2.from_preset(saved / "preset", **classes),
+        # The number of classes follows from their names.
         lambda: keras_gflv2.GFLV2.from_preset(saved / "preset", class_names=names),
         lambda: adapt_model(original, **classes),
     ):

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_gflv2.checkpoints.presets import WEIGHTS_FILE, Preset, preset_directory
+from keras_gflv2.checkpoints.presets import Preset, load_published
 
 TORCHVISION = "https://download.pytorch.org/models/"
 OPENMMLAB = "https://download.openmmlab.com/pretrain/third_party/"
@@ -76,8 +76,7 @@ def load(cls, preset, load_weights, overrides):
     if not load_weights:
         return model
     plain = cls(**preset.arguments)
-    directory = preset_directory(preset, lambda: cls(**preset.arguments))
-    plain.load_weights(directory / WEIGHTS_FILE)
+    load_published(plain, preset, lambda: cls(**preset.arguments))
     for layer in plain.layers:
         if layer.weights:
             _copy(layer, model.get_layer(layer.name))

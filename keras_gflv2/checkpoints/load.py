@@ -3,7 +3,8 @@
 import numpy as np
 
 from keras_gflv2.checkpoints import mmdetection, paddledetection, torchvision
-from keras_gflv2.checkpoints.pickles import CheckpointError
+from keras_gflv2.checkpoints.errors import CheckpointError, shorten
+from keras_gflv2.checkpoints.pickle_values import ARRAY_KINDS
 from keras_gflv2.checkpoints.reading import read_checkpoint
 
 SOURCES = (mmdetection, paddledetection, torchvision)
@@ -44,13 +45,17 @@ def load_checkpoint(model, source):
     for key, variable in pairs:
         if key not in arrays:
             continue
-        value = to_keras_layout(np.asarray(arrays[key]), variable.shape)
-        if key in names.CLASSIFICATION and value.shape[-1] == model.num_classes + 1:
+        value = np.asarray(arrays[key])
+        if value.dtype.kind not in ARRAY_KINDS:
+            problems.append(f"no numbers: {key}")
+            continue
+        value = to_keras_layout(value, variable.shape)
+        if key in names.CLASSIFICATION and value.shape[-1:] == (model.num_classes + 1,):
             value = value[..., :-1]
         if tuple(value.shape) != tuple(variable.shape):
             problems.append(f"shape of {key}: {value.shape}, the model's is {variable.shape}")
-        elif not np.all(np.isfinite(value)):
-            problems.append(f"not finite: {key}")
+        elif not _all_finite(value):
+            problems.append(f"not finite in float32: {key}")
         values.append((variable, value))
     if problems:
         shown = "\n  ".join(problems[:MAX_PROBLEMS_SHOWN])
@@ -61,6 +66,11 @@ def load_checkpoint(model, source):
     for variable, value in values:
         variable.assign(value)
     return model
+
+
+def _all_finite(value):
+    with np.errstate(over="ignore"):
+        return np.all(np.isfinite(value.astype("float32")))
 
 
 def find_source(arrays):
@@ -74,7 +84,8 @@ def find_source(arrays):
             return names
     known = ", ".join(names.SOURCE for names in SOURCES)
     raise CheckpointError(
-        f"The checkpoint has the names of none of: {known}. Its first are {list(arrays)[:5]}."
+        f"The checkpoint has the names of none of: {known}. Its first are "
+        f"{[shorten(key) for key in list(arrays)[:5]]}."
     )
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 
 import filelock
@@ -13,9 +14,11 @@ import h5py
 import keras
 import numpy as np
 
-from keras_gflv2.checkpoints.download import DownloadError, cache_directory, download
+from keras_gflv2.checkpoints.configs import check_classes, parse_config
+from keras_gflv2.checkpoints.download import DownloadError, cache_directory, download, sha256
+from keras_gflv2.checkpoints.errors import CheckpointError, describe
 from keras_gflv2.checkpoints.load import load_checkpoint
-from keras_gflv2.checkpoints.pickles import CheckpointError
+from keras_gflv2.checkpoints.weight_files import check_sizes, check_weight_file
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.weights.h5"
@@ -50,12 +53,13 @@ class Preset:
     compared: str = "names and shapes"
 
 
-def preset_directory(preset, build):
+def preset_directory(preset, build, renew=False):
     """Folder with the converted weights of a preset: from the cache, else made now.
 
     Args:
         preset: a `Preset`.
         build: function that makes its model, without weights.
+        renew: whether what the cache has did not load, and is to be made again.
 
     Raises:
         DownloadError: the weights are not there and cannot be had; the message says what to do.
@@ -63,28 +67,60 @@ def preset_directory(preset, build):
     """
     root = cache_directory()
     directory = root / f"{preset.name}-v{CACHE_VERSION}"
-    if _is_complete(directory):
+    if _is_complete(directory) and not renew:
         return directory
     root.mkdir(parents=True, exist_ok=True)
     # A second process waits here, and then finds the work done.
     with filelock.FileLock(root / f"{preset.name}.lock"):
-        if not _is_complete(directory):
+        if renew or not _is_complete(directory):
+            # Of processes that were killed as they converted.
+            for partial in root.glob(f".{preset.name}-*"):
+                shutil.rmtree(partial, ignore_errors=True)
             _convert_into(preset, build, directory)
     return directory
 
 
+def load_published(model, preset, build):
+    """Loads the weights of a preset; what the cache has is made again if it does not load."""
+    directory = preset_directory(preset, build)
+    try:
+        load_weights(model, directory)
+    except ValueError:
+        load_weights(model, preset_directory(preset, build, renew=True))
+
+
 def _is_complete(directory):
-    return (directory / CONFIG_FILE).is_file() and (directory / WEIGHTS_FILE).is_file()
+    """Whether a converted folder is whole; others are made again."""
+    try:
+        parse_config((directory / CONFIG_FILE).read_bytes(), directory)
+        with h5py.File(directory / WEIGHTS_FILE):  # which knows how long it should be
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def _convert_into(preset, build, directory):
     source = cache_directory() / preset.file
     given = source.is_file()
+    aside, wrong = source.with_name(f"{source.name}.other"), ""
+    if given and not sha256(source).startswith(preset.digest):
+        # The user may have put it there: it is kept, under another name.
+        os.replace(source, aside)
+        given = False
+        wrong = f"The SHA-256 of {source} does not begin with {preset.digest}: it is damaged, or "
+        wrong += f"is not the file of {preset.name!r}. "
+        warnings.warn(
+            f"{wrong}It is kept as {aside.name}; the published file is downloaded.", stacklevel=2
+        )
     if not given:
         try:
             download(preset.url, source, preset.digest)
-        except DownloadError as error:
-            raise DownloadError(f"{error}\n{_how_to_get(preset, source)}") from error
+        except (DownloadError, CheckpointError) as error:
+            if wrong:
+                os.replace(aside, source)
+            if isinstance(error, CheckpointError):
+                raise
+            raise DownloadError(f"{wrong}{error}\n{_how_to_get(preset, source)}") from error
     try:
         model = load_checkpoint(build(), source)
     except CheckpointError as error:
@@ -133,6 +169,30 @@ def find_directory(preset, known):
     return directory
 
 
+def check_directory(directory, build, load_weights=True):
+    """Raises ValueError if a preset folder, of anyone, is not what may be loaded.
+
+    Its classes are checked against a list (`configs.check_classes`), its sizes against its
+    weights, and these for values that are not finite, all before the model is built.
+
+    Args:
+        directory: the folder.
+        build: function that makes its model.
+        load_weights: whether the weights are needed.
+    """
+    config_path, weights_path = Path(directory) / CONFIG_FILE, Path(directory) / WEIGHTS_FILE
+    config = read_config(directory)
+    check_classes(config, config_path)
+    if not weights_path.is_file():
+        if load_weights:
+            raise ValueError(
+                f"{directory} has no {WEIGHTS_FILE}: it was not written to its end. Write it with "
+                "`save_to_preset` again, or pass load_weights=False."
+            )
+        return
+    check_sizes(config, check_weight_file(weights_path), build, config_path)
+
+
 def _fetch(scheme, name):
     module = HUB_MODULES[scheme]
     try:
@@ -145,6 +205,11 @@ def _fetch(scheme, name):
         return Path(kagglehub.model_download(name))
     except ImportError as error:
         raise ImportError(f"{scheme}://{name} needs {module}: pip install {module}") from error
+    except Exception as error:  # each library has errors of its own, and of its HTTP client
+        raise DownloadError(
+            f"{scheme}://{name} cannot be had ({describe(error)}). Check the handle, the network "
+            "and, for private ones, that you are logged in."
+        ) from error
 
 
 def save_to_directory(model, directory, weights_dtype=None):
@@ -199,5 +264,33 @@ def _rewrite(path, dtype):
 
 
 def read_config(directory):
-    """Constructor arguments of the model in a preset folder."""
-    return json.loads((Path(directory) / CONFIG_FILE).read_text())["model"]["config"]
+    """Constructor arguments of the model in a preset folder.
+
+    Raises:
+        ValueError: the file is not what `save_to_preset` writes.
+    """
+    path = Path(directory) / CONFIG_FILE
+    record = parse_config(path.read_bytes(), path)
+    model = record.get("model")
+    config = model.get("config") if isinstance(model, dict) else None
+    if not isinstance(config, dict) or "num_classes" not in config or "backbone" not in config:
+        raise ValueError(
+            f"{path} is no configuration of a detector: it lacks model.config with num_classes and "
+            "backbone, as `save_to_preset` writes them."
+        )
+    return config
+
+
+def load_weights(model, directory):
+    """Loads the weights of a preset folder.
+
+    Raises:
+        ValueError: they are those of another model.
+    """
+    path = Path(directory) / WEIGHTS_FILE
+    try:
+        model.load_weights(path)
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path} does not fit the model of {CONFIG_FILE} beside it ({describe(error)})."
+        ) from error

@@ -3,13 +3,14 @@
 import io
 import math
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from keras_gflv2.checkpoints import pickles
-from keras_gflv2.checkpoints.pickles import CheckpointError, PickledArray, Tensor
+from keras_gflv2.checkpoints.archives import is_npz, open_archive, read_npz
+from keras_gflv2.checkpoints.errors import CheckpointError, describe, shorten
+from keras_gflv2.checkpoints.pickle_values import MAX_NAME, PickledArray, Tensor
+from keras_gflv2.checkpoints.pickles import PickleReader
 
 # The first pickle of PyTorch's format before 1.6 is this number.
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -18,6 +19,9 @@ LEGACY_PROTOCOL = 1001
 WEIGHTS_KEYS = ("ema_state_dict", "state_dict", "model", "model_state_dict")
 # Names that a wrapper for several devices puts before all others.
 WRAPPER_PREFIX = "module."
+# How much larger than the file its arrays may be: bfloat16 doubles, and tensors share storages.
+MAX_RATIO = 4
+BYTE_ORDERS = {b"little": "<", b"big": ">"}
 
 
 def read_checkpoint(path):
@@ -40,15 +44,13 @@ def read_checkpoint(path):
         raise FileNotFoundError(f"There is no weight file {path}.")
     try:
         with path.open("rb") as file:
-            content = _read(_BoundedFile(file))
-        arrays = _arrays(content)
+            bounded = _BoundedFile(file)
+            arrays = _arrays(*_read(bounded), MAX_RATIO * bounded.size)
     except CheckpointError as error:
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}.") from None
     except Exception as error:
         # Whatever a damaged file leads to, from a wrong index to a wrong checksum.
-        raise CheckpointError(
-            f"{path} is damaged or cut off: {type(error).__name__}: {error}."
-        ) from error
+        raise CheckpointError(f"{path} is damaged or cut off: {describe(error)}.") from None
     if not arrays:
         raise CheckpointError(f"{path} holds no weights.")
     return arrays
@@ -82,6 +84,7 @@ class _BoundedFile(io.RawIOBase):
 
 
 def _read(file):
+    """What a file's pickle holds, and a function that reads the numbers of a `Storage`."""
     start = file.read(512)
     file.seek(0)
     if not start:
@@ -95,69 +98,98 @@ def _read(file):
         )
     if start[:1] != b"\x80":
         raise CheckpointError("it is no file of torch.save, paddle.save or numpy.savez")
-    content = pickles.read(file)
-    if content == LEGACY_MAGIC:
-        return _read_legacy(file)
-    return content
+    reader = PickleReader(file.size)
+    content = reader.read(file)
+    if isinstance(content, int) and content == LEGACY_MAGIC:
+        return _read_legacy(file, reader)
+    return content, _no_storage
+
+
+def _no_storage(storage):
+    raise CheckpointError("its tensors have no storages")
 
 
 # === PyTorch since 1.6: a zip archive of a pickle and one file a storage ===
 
 
 def _read_zip(file):
-    archive = zipfile.ZipFile(file)
-    for entry in archive.infolist():
-        # PyTorch never compresses, and no entry is larger than the file: no zip bombs.
-        if entry.compress_type != zipfile.ZIP_STORED and not entry.filename.endswith(".npy"):
-            raise CheckpointError(f"its part {entry.filename} is compressed")
+    # PyTorch never compresses, numpy.savez_compressed does.
+    archive = open_archive(file, file.size, compressed=(".npy",))
+    if is_npz(archive):
+        return read_npz(archive), _no_storage
     names = archive.namelist()
-    if names and all(name.endswith(".npy") for name in names):
-        return dict(np.load(file, allow_pickle=False))
     wrong = archive.testzip()
     if wrong:
-        raise CheckpointError(f"the checksum of its part {wrong} is wrong")
+        raise CheckpointError(f"the checksum of its part {shorten(wrong)} is wrong")
     found = [name for name in names if name.endswith("/data.pkl") or name == "data.pkl"]
     if not found:
         raise CheckpointError("it is a zip file, but not one of torch.save")
+    if len(found) > 1:
+        raise CheckpointError(f"it is {len(found)} files of torch.save in one")
     folder = found[0].removesuffix("data.pkl")
-    byte_order = "little"
+    order = "<"
     if f"{folder}byteorder" in names:
-        byte_order = archive.read(f"{folder}byteorder").decode()
-    content = pickles.read(io.BytesIO(archive.read(found[0])))
+        stated = archive.read(f"{folder}byteorder")
+        if stated not in BYTE_ORDERS:
+            raise CheckpointError(
+                "its byte order is neither little nor big, but "
+                f"{shorten(stated[:MAX_NAME].decode('latin1'))}"
+            )
+        order = BYTE_ORDERS[stated]
+    content = PickleReader(file.size).read(io.BytesIO(archive.read(found[0])))
 
     def load(storage):
-        return _numbers(archive.read(f"{folder}data/{storage.key}"), storage.dtype, byte_order)
+        name = f"{folder}data/{storage.key}"
+        if name not in names:
+            raise CheckpointError(f"the storage {shorten(storage.key)} is missing")
+        numbers = _numbers(archive.read(name), storage.dtype, order)
+        _check_count(storage, len(numbers))
+        return numbers
 
-    return _resolve(content, load)
+    return content, load
 
 
 # === PyTorch before 1.6: pickles, then the storages one after the other ===
 
 
-def _read_legacy(file):
-    if pickles.read(file) != LEGACY_PROTOCOL:
+def _read_legacy(file, reader):
+    version = reader.read(file)
+    if not isinstance(version, int) or version != LEGACY_PROTOCOL:
         raise CheckpointError("it is of an unknown version of PyTorch's legacy format")
-    system = pickles.read(file)
-    byte_order = "little" if system.get("little_endian", True) else "big"
-    content = pickles.read(file)
-    keys = pickles.read(file)
-    types = {}
-    for value in _values(content):
-        if isinstance(value, Tensor):
-            types[value.storage.key] = value.storage
-    numbers = {}
+    system = reader.read(file)
+    little = system.get("little_endian", True) if isinstance(system, dict) else None
+    if not isinstance(little, bool):
+        raise CheckpointError("its byte order is neither little nor big")
+    content = reader.read(file)
+    storages, keys, numbers = reader.storages, reader.read(file), {}
+    if not isinstance(keys, list):
+        raise CheckpointError("it has no list of storages")
     for key in keys:
-        if key not in types:
-            raise CheckpointError(f"no tensor uses the storage {key!r}")
-        storage = types[key]
+        if not isinstance(key, str) or key not in storages:
+            raise CheckpointError(f"no tensor uses the storage {shorten(key)}")
+        if key in numbers:
+            raise CheckpointError(f"the storage {shorten(key)} is there twice")
+        storage = storages[key]
         count = int.from_bytes(_exactly(file, 8), "little")
-        if count != storage.count:
-            raise CheckpointError(f"the storage {key!r} has {count} numbers, not {storage.count}")
-        size = count * _item_size(storage.dtype)
-        numbers[key] = _numbers(_exactly(file, size), storage.dtype, byte_order)
+        _check_count(storage, count)
+        data = _exactly(file, count * _item_size(storage.dtype))
+        numbers[key] = _numbers(data, storage.dtype, "<" if little else ">")
     if file.read(1):
         raise CheckpointError("something follows after its end")
-    return _resolve(content, lambda storage: numbers[storage.key])
+
+    def load(storage):
+        if storage.key not in numbers:
+            raise CheckpointError(f"the storage {shorten(storage.key)} is missing")
+        return numbers[storage.key]
+
+    return content, load
+
+
+def _check_count(storage, count):
+    if count != storage.count:
+        raise CheckpointError(
+            f"the storage {shorten(storage.key)} has {count} numbers, not {storage.count}"
+        )
 
 
 def _exactly(file, size):
@@ -174,9 +206,8 @@ def _item_size(dtype):
     return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
 
 
-def _numbers(data, dtype, byte_order):
+def _numbers(data, dtype, order):
     """The numbers of a storage, (count,), in this machine's byte order."""
-    order = "<" if byte_order == "little" else ">"
     if dtype == "bfloat16":  # the upper half of a float32
         halves = np.frombuffer(data, f"{order}u2").astype("uint32")
         return (halves << 16).view("float32")
@@ -184,34 +215,19 @@ def _numbers(data, dtype, byte_order):
     return stored.astype(np.dtype(dtype), copy=False)
 
 
-def _resolve(content, load):
-    """Replaces the tensors of a checkpoint's dictionaries by arrays; each storage is read once."""
-    cache = {}
-
-    def array(tensor):
-        storage = tensor.storage
-        if storage.key not in cache:
-            cache[storage.key] = load(storage)
-        return _view(cache[storage.key], tensor)
-
-    weights = _weights(content)
-    return {k: array(v) if isinstance(v, Tensor) else v for k, v in weights.items()}
-
-
 def _view(numbers, tensor):
-    """The elements of a tensor out of its storage, copied if they do not lie in a row."""
+    """The elements of a tensor in its storage; they need not lie in a row."""
     shape, strides, offset = tensor.shape, tensor.strides, tensor.offset
     size = math.prod(shape)
-    if len(shape) != len(strides) or min((*shape, *strides, offset), default=0) < 0:
+    if len(shape) != len(strides):
         raise CheckpointError(f"a tensor has the shape {shape} and the strides {strides}")
     last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides)) if size else offset
     if size > len(numbers) or last >= len(numbers) + (size == 0):
         raise CheckpointError(f"a tensor of the shape {shape} is larger than its storage")
     item = numbers.itemsize
-    view = np.lib.stride_tricks.as_strided(
+    return np.lib.stride_tricks.as_strided(
         numbers[offset:], shape, [stride * item for stride in strides], writeable=False
     )
-    return np.ascontiguousarray(view).reshape(shape)
 
 
 # === Finding the weights among what a training saves ===
@@ -227,27 +243,40 @@ def _weights(content):
     return content
 
 
-def _values(content):
-    """Values of all dictionaries, lists and tuples in a checkpoint, each looked at once."""
-    seen, waiting = set(), [content]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict | list | tuple):
-            if id(value) not in seen:
-                seen.add(id(value))
-                waiting.extend(value.values() if isinstance(value, dict) else value)
-        else:
-            yield value
+def _arrays(content, load, limit):
+    """{name: array} of the weights, without what is no array.
 
-
-def _arrays(content):
-    """{name: array} of the weights, without what is no array."""
-    arrays = {}
+    Args:
+        content: what the file's pickle holds.
+        load: function that reads the numbers of a `Storage`; each is read once.
+        limit: bytes that all arrays may have.
+    """
+    arrays, storages = {}, {}
     for name, value in _weights(content).items():
+        if not isinstance(name, str):
+            raise CheckpointError(f"a weight is named by a {name.kind}, not by text")
+        if len(name) > MAX_NAME or not name.isprintable():
+            raise CheckpointError(f"the name {shorten(name)} of a weight is no plain name")
         if isinstance(value, tuple) and len(value) == 2:  # Paddle: (name in the program, array)
             value = value[1]
-        if isinstance(value, PickledArray):
+        if isinstance(value, Tensor):
+            key = value.storage.key
+            if key not in storages:
+                storages[key] = load(value.storage)
+            value = _view(storages[key], value)
+        elif isinstance(value, PickledArray):
             value = value.array
-        if isinstance(name, str) and isinstance(value, np.ndarray):
-            arrays[name.removeprefix(WRAPPER_PREFIX)] = value
+        if not isinstance(value, np.ndarray):
+            continue
+        limit -= value.nbytes
+        if limit < 0:
+            raise CheckpointError(
+                f"its arrays together are more than {MAX_RATIO} times as large as the file"
+            )
+        name = name.removeprefix(WRAPPER_PREFIX)
+        if name in arrays:
+            raise CheckpointError(
+                f"two weights are named {shorten(name)}, with and without {WRAPPER_PREFIX!r}"
+            )
+        arrays[name] = np.asarray(value, order="C")  # a copy where they lie apart
     return arrays

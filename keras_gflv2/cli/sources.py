@@ -74,9 +74,8 @@ def load_model(spec):
         spec: path of a `.keras` file; folder that `train` wrote (its best, else its last model is
             taken); folder of `save_to_preset`; or name of a preset.
     """
-    import keras
-
     import keras_gflv2
+    from keras_gflv2.checkpoints.keras_files import load_keras_file
 
     path = pathlib.Path(spec)
     if (path / "arguments.json").is_file():
@@ -84,9 +83,7 @@ def load_model(spec):
         path = next((c for c in candidates if c.is_file()), candidates[-1])
     if path.suffix != ".keras":
         return keras_gflv2.GFLV2.from_preset(spec)
-    if not path.is_file():
-        raise FileNotFoundError(f"The model {path} does not exist.")
-    model = keras.saving.load_model(path)
+    model = load_keras_file(path)
     if not isinstance(model, keras_gflv2.GFLV2):
         raise ValueError(f"{path} holds a {type(model).__name__}, not a GFLV2.")
     return model
@@ -106,15 +103,12 @@ def with_views(model, arguments):
 def adapt_model(model, **changes):
     """A detector with other constructor arguments and the same weights.
 
-    With another `num_classes` the classification convolution starts from nothing.
+    Rows of the classification convolution follow `class_names`; unknown classes start anew.
     """
     from keras_gflv2.models import presets
 
     adapted = type(model).from_config({**model.get_config(), **changes})
-    if adapted.num_classes == model.num_classes:
-        adapted.set_weights(model.get_weights())
-    else:
-        presets.copy_weights(model, adapted)
+    presets.copy_weights(model, adapted)
     return adapted
 
 

@@ -271,11 +271,6 @@ def _model_and_data(arguments):
     }
     if base is None:
         return _new_model(arguments, **classes), train_ds
-    if base.num_classes != classes["num_classes"]:
-        print(
-            f"{arguments.model} knows {base.num_classes} classes, the data has "
-            f"{classes['num_classes']}: the classification layer starts from nothing."
-        )
     return adapt_model(base, **classes, dtype=arguments.precision), train_ds
 
 

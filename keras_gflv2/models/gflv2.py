@@ -12,6 +12,7 @@ from keras_gflv2 import recipes
 from keras_gflv2.assigners import ATSSAssigner
 from keras_gflv2.backbones.resnet import PIXEL_MEAN
 from keras_gflv2.checkpoints.presets import save_to_directory
+from keras_gflv2.checkpoints.weight_files import check_store
 from keras_gflv2.contract import (
     DataContract,
     at_least_one_box,
@@ -748,12 +749,13 @@ class GFLV2(keras.Model):
             preset: a name in `GFLV2.presets`, a folder that `save_to_preset` wrote, or an hf:// or
                 kaggle:// handle of one.
             load_weights: False gives the architecture with fresh weights, without a network.
-            **overrides: constructor arguments to change, e.g. `num_classes`,
-                `bounding_box_format`. With another `num_classes` all weights are kept but those
-                of the classification convolution.
+            **overrides: constructor arguments to change, e.g. `class_names`, `num_classes`,
+                `bounding_box_format`. The rows of the classification convolution follow the class
+                names; those of other names, or without names of another number, start anew.
 
         Raises:
-            ValueError: there is no such preset.
+            ValueError: there is no such preset; or a folder is not whole, names classes that are
+                not loaded from files, or has sizes or values that its weights cannot have.
             keras_gflv2.checkpoints.DownloadError: the weights cannot be had; the message says from
                 where, and how to go on without a network.
         """
@@ -770,6 +772,10 @@ class GFLV2(keras.Model):
             Path of the folder.
         """
         return save_to_directory(self, directory, weights_dtype)
+
+    def load_own_variables(self, store):
+        check_store(store)  # Keras gives the whole file to the model, before its layers.
+        super().load_own_variables(store)
 
     def plain_arguments(self):
         """Arguments of the constructor that are numbers and names."""

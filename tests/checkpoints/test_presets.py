@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import http.server
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from keras_gflv2.backbones import ResNet
 from keras_gflv2.checkpoints import CheckpointError, DownloadError, convert
 from keras_gflv2.checkpoints.download import cache_directory, download
 from keras_gflv2.checkpoints.mmdetection import backbone_name_map, name_map
+from keras_gflv2.checkpoints.presets import Preset, load_published
 from keras_gflv2.models.zoo import DETECTORS
 
 FILE = DETECTORS["r50_coco"].file
@@ -197,6 +199,65 @@ def test_a_file_put_there_by_hand_is_used(server, r50):
     np.testing.assert_array_equal(bias, state["bbox_head.gfl_reg.bias"])
     assert server.requests == []
     assert (cache_directory() / FILE).is_file()  # It is the user's.
+
+
+# === The cache ===
+
+
+@pytest.fixture
+def published(server, tmp_path):
+    """A backbone's preset on the server, and the kernel of its first convolution."""
+    model = ResNet(18, base_channels=8)
+    state = {}
+    for key, variable in backbone_name_map(model):
+        value = to_numpy(variable)
+        state[key] = np.ascontiguousarray(value.transpose(3, 2, 0, 1) if value.ndim == 4 else value)
+    save(tmp_path / "tiny.pth", {"state_dict": state})
+    data = (tmp_path / "tiny.pth").read_bytes()
+    server.files["tiny.pth"] = data
+    cache_directory().mkdir(parents=True)
+    digest = hashlib.sha256(data).hexdigest()[:8]
+    url = "https://nowhere.invalid/tiny.pth"
+    preset = Preset(name="tiny", description="", url=url, file="tiny.pth", digest=digest)
+    return preset, state["conv1.weight"].transpose(2, 3, 1, 0)
+
+
+def load_anew(preset):
+    model = ResNet(18, base_channels=8)
+    load_published(model, preset, lambda: ResNet(18, base_channels=8))
+    return to_numpy(model.get_layer("conv1").kernel)
+
+
+def test_a_converted_folder_that_is_not_whole_is_made_again(published, server):
+    preset, kernel = published
+    np.testing.assert_array_equal(load_anew(preset), kernel)
+    folder = cache_directory() / "tiny-v1"
+    config, weights = folder / "config.json", folder / "model.weights.h5"
+    for damage in (
+        lambda: config.write_text(config.read_text()[:50]),
+        lambda: weights.write_bytes(weights.read_bytes()[:1000]),
+        lambda: weights.write_bytes(b""),
+        lambda: keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]).save_weights(weights),
+        config.unlink,
+    ):
+        damage()
+        np.testing.assert_array_equal(load_anew(preset), kernel)
+    assert len(server.requests) == 6
+
+
+def test_another_file_in_the_cache_is_not_taken_for_the_presets(published, server):
+    preset, kernel = published
+    source = cache_directory() / "tiny.pth"
+    source.write_bytes(b"another")
+    with pytest.warns(UserWarning, match=f"does not begin with {preset.digest}"):
+        np.testing.assert_array_equal(load_anew(preset), kernel)
+    assert (cache_directory() / "tiny.pth.other").read_bytes() == b"another"
+    shutil.rmtree(cache_directory() / "tiny-v1")
+    server.files.clear()
+    source.write_bytes(b"another")
+    with pytest.warns(UserWarning), pytest.raises(DownloadError, match=preset.digest):
+        load_anew(preset)
+    assert source.read_bytes() == b"another"
 
 
 # === Downloads ===

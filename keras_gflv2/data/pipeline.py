@@ -18,6 +18,7 @@ from keras_gflv2.data.augmentation import (
     quarter_turn,
     resize,
 )
+from keras_gflv2.data.digest import records_digest
 from keras_gflv2.data.sampler import BatchSampler, check_image_size, repeat_factors, round_up
 from keras_gflv2.images import read_image
 from keras_gflv2.models.inputs import check_box_format
@@ -113,6 +114,7 @@ def build_dataset(
         "image_ids": [r.image_id for r in records] if image_ids is None else list(image_ids),
         "file_names": [record.name for record in records],
         "num_images": len(records),
+        "digest": records_digest(records),
         "report": report.as_dict(records),
         "set_epoch": sampler.set_position,
         "images_of": sampler.images_of,

@@ -17,6 +17,7 @@ from keras_gflv2.data.augmentation import (
     quarter_turn,
     resize,
 )
+from keras_gflv2.data.digest import records_digest
 from keras_gflv2.data.options import (
     check_class_balance,
     check_options,
@@ -128,6 +129,7 @@ def build_dataset(
         "image_ids": image_ids,
         "file_names": [record.name for record in records],
         "num_images": len(records),
+        "digest": records_digest(records),
         "report": report.as_dict(records),
         "set_epoch": sampler.set_position,
         "images_of": sampler.images_of,

@@ -206,9 +206,6 @@ class BatchSampler:
 class StreamSampler:
     """Plans batches where the images come from a stream, so that their sizes are not known.
 
-    Calling it yields dictionaries of `seed` (B, 2), `image_size` (B, 2) and `quarter_turn` (B,),
-    as `BatchSampler` does, without end.
-
     Args:
         batch_size, image_size, train, seed, rotate90: see `BatchSampler`.
         shard_index: number of this process, whose examples have seeds of their own.
@@ -220,22 +217,39 @@ class StreamSampler:
         self.seed = choose_seed(seed)
         self.rotate90 = rotate90
         self.shard_index = shard_index
-        self.next_epoch = 0
+        self.next_epoch = self.next_step = 0
 
-    def __call__(self):
-        """Yields the plans of the next epoch."""
-        epoch, self.next_epoch = self.next_epoch, self.next_epoch + 1
+    def set_position(self, epoch, step=0):
+        """Makes the next pass that of an epoch, from one of its steps on."""
+        self.next_epoch, self.next_step = int(epoch), int(step)
+
+    def next_pass(self):
+        """Yields one (epoch, first step, seed of the order): those of the pass that begins now."""
+        epoch, first = self.next_epoch, self.next_step
+        self.next_epoch, self.next_step = epoch + 1, 0
+        seeds = np.random.default_rng([self.seed, epoch, self.shard_index, 1])
+        yield epoch, first, int(seeds.integers(2**31 - 2))
+
+    def plans(self, epoch, first=0):
+        """Yields the plans of an epoch from a step on, without end.
+
+        Each is a dictionary of `seed` (B, 2), `image_size` (B, 2) and `quarter_turn` (B,), as
+        `BatchSampler` has them.
+        """
+        epoch, first = int(epoch), int(first)
         random = np.random.default_rng([self.seed, epoch])
         own = np.random.default_rng([self.seed, epoch, self.shard_index])
-        while True:
+        for step in itertools.count():
             short = self.short_sides[random.integers(len(self.short_sides))]
-            yield {
+            plan = {
                 "seed": own.integers(2**31 - 1, size=(self.batch_size, 2)).astype("int32"),
                 "image_size": np.tile(
                     np.array([short, self.longest], "int32"), (self.batch_size, 1)
                 ),
                 "quarter_turn": np.full(self.batch_size, random.random() < self.rotate90),
             }
+            if step >= first:
+                yield plan
 
 
 def choose_seed(seed):

@@ -70,8 +70,10 @@ def load_tfds(
         invalid_boxes: "drop" repairs boxes, warns, and counts in `ds.report`; "error" raises.
         streaming: whether to read from disk in each epoch; by default above 1 GB. Then boxes are
             padded to a multiple of 32 a batch, `ds.report` counts as the data is read,
-            `ds.image_ids` and `ds.file_names` are None and `cache` has no effect. Of several
-            processes each reads files of its own, so that the data needs as many at least.
+            `ds.image_ids` and `ds.file_names` are None and `cache` has no effect. Order and
+            augmentation follow from the seed and the epoch; to begin within an epoch, examples
+            are read and skipped, not decoded. Of several processes each reads files of its own,
+            so that the data needs as many at least.
 
     Returns:
         `tf.data.Dataset` as `keras_gflv2.data.build_dataset` describes. `category_ids` is None:
@@ -293,22 +295,21 @@ class StreamPipeline:
             self.augmentation.rotate90 if self.augmentation else 0.0,
             shard[0],
         )
-        if shuffle:
-            examples = examples.shuffle(SHUFFLE_BUFFER, seed=sampler.seed)
         known = count > 0
-        if train and known:
-            # The last batch is filled from the next shuffling: full batches, no image left out.
-            examples = examples.repeat().take(num_batches * batch_size)
         full = known and (train or count % batch_size == 0)
-        plans = tf.data.Dataset.from_generator(
-            sampler,
-            output_signature={
-                "seed": tf.TensorSpec([None, 2], "int32"),
-                "image_size": tf.TensorSpec([None, 2], "int32"),
-                "quarter_turn": tf.TensorSpec([None], "bool"),
-            },
-        ).unbatch()
-        dataset = tf.data.Dataset.zip(examples, plans)
+        wanted = num_batches * batch_size if train and known else None
+        passes = tf.data.Dataset.from_generator(
+            sampler.next_pass, output_signature=(tf.TensorSpec([], "int64"),) * 3
+        )
+        # One pass has one epoch's order and one epoch's plans, wherever it begins.
+        dataset = passes.flat_map(
+            graph_function(
+                lambda epoch, first, seed: tf.data.Dataset.zip(
+                    _in_order(examples, shuffle, seed, wanted).skip(first * batch_size),
+                    _plans(sampler, epoch, first),
+                )
+            )
+        )
         dataset = dataset.map(
             graph_function(self._example), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
@@ -318,21 +319,33 @@ class StreamPipeline:
         dataset = dataset.map(
             graph_function(self._finish_batch), num_parallel_calls=tf.data.AUTOTUNE
         )
-        if known:
-            dataset = dataset.apply(tf.data.experimental.assert_cardinality(num_batches))
-        return attach_attributes(
-            dataset.prefetch(2),
-            class_names=self.features.class_names,
-            bounding_box_format=self.bounding_box_format.lower(),
-            padding_color=self.padding_color,
-            category_ids=None,
-            image_ids=None,
-            file_names=None,
-            num_images=count if known else None,
-            report=self.report.counts,
-            shard_position=shard,
-            set_epoch=lambda epoch: setattr(sampler, "next_epoch", int(epoch)),
-        )
+        attributes = {
+            "class_names": self.features.class_names,
+            "bounding_box_format": self.bounding_box_format.lower(),
+            "padding_color": self.padding_color,
+            "category_ids": None,
+            "image_ids": None,
+            "file_names": None,
+            "num_images": count if known else None,
+            "digest": self.report.source,
+            "report": self.report.counts,
+            "shard_position": shard,
+            "set_epoch": sampler.set_position,
+        }
+
+        def with_length(length):
+            counted = dataset
+            if known:
+                counted = dataset.apply(tf.data.experimental.assert_cardinality(length))
+            return attach_attributes(counted.prefetch(2), **attributes)
+
+        def from_position(epoch, step):
+            sampler.set_position(epoch, step)
+            return with_length(num_batches - step)
+
+        # A pass over an unknown number of images has no step to speak of.
+        within = {"from_position": from_position} if known else {}
+        return attach_attributes(with_length(num_batches), **within)
 
     def _example(self, numbered, plan):
         index, values = numbered
@@ -390,6 +403,32 @@ class StreamPipeline:
             "original_sizes": batch["original_sizes"],
             "image_ids": batch["image_ids"],
         }
+
+
+def _in_order(examples, shuffle, seed, wanted):
+    """The examples in the order that a seed gives, and some again up to the number wanted."""
+
+    def ordered(seed):
+        if not shuffle:
+            return examples
+        return examples.shuffle(SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=False)
+
+    if wanted is None:
+        return ordered(seed)
+    # The last batch is filled from another shuffling: full batches, no image left out.
+    return ordered(seed).concatenate(ordered(seed + 1).repeat()).take(wanted)
+
+
+def _plans(sampler, epoch, first):
+    """The plans of the examples of an epoch, from a step on."""
+    signature = {
+        "seed": tf.TensorSpec([None, 2], "int32"),
+        "image_size": tf.TensorSpec([None, 2], "int32"),
+        "quarter_turn": tf.TensorSpec([None], "bool"),
+    }
+    return tf.data.Dataset.from_generator(
+        sampler.plans, output_signature=signature, args=(epoch, first)
+    ).unbatch()
 
 
 BATCH_PADDING = {

@@ -403,6 +403,9 @@ class GFLV2(keras.Model):
         """Sets the learning rate for (images a step, steps an epoch), either None if unknown."""
         batch_size, steps = amount
         epochs, first_epoch = arguments["epochs"], arguments.get("initial_epoch", 0)
+        whole = getattr(self, "whole_training", None)
+        if whole and whole.steps_per_epoch:
+            steps = whole.steps_per_epoch  # not those of the rest of an epoch
         if batch_size is None or steps is None or epochs < 1:
             warnings.warn(
                 f"The recipe {self._recipe.name} cannot see how many images this data has a step "
@@ -417,8 +420,12 @@ class GFLV2(keras.Model):
             batch_size * steps,
             batch_size,
             epochs=epochs,
-            first_step=max(done - first_epoch * steps, 0),
+            first_step=whole.first_step if whole else recipes.first_step(done, first_epoch, steps),
         )
+        if whole and whole.plan == plan:
+            return
+        if whole:
+            whole.plan = plan
         plan.apply_to(self.optimizer)
         self.train_function = None  # which has the old rate in its graph
         if verbose:

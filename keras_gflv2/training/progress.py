@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 
 from keras_gflv2.training.averaging import averaged_weights
+from keras_gflv2.training.files import written_whole
 
 
 class Progress(keras.callbacks.Callback):
@@ -56,8 +57,45 @@ def _learning_rate(optimizer):
     return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
 
 
+class EpochLog(keras.callbacks.Callback):
+    """A row in a CSV file for every epoch; as `keras.callbacks.CSVLogger`, for trainings that end.
+
+    The file is written anew after each epoch, whole or not at all, and not before: a start that
+    fails changes nothing in it. Rows of epochs that are done again, and of those after them, give
+    way; a resumed training may have other columns.
+
+    Args:
+        log: the file.
+    """
+
+    def __init__(self, log):
+        super().__init__()
+        self.log = Path(log)
+
+    def on_epoch_end(self, epoch, logs=None):
+        names, rows = read_log(self.log)
+        rows = [row for row in rows if int(row["epoch"]) < epoch]
+        row = {"epoch": epoch, **{name: logs[name] for name in sorted(logs or {})}}
+        names = ["epoch", *sorted({*names, *row} - {"epoch"})]
+        with written_whole(self.log) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, names, restval="NA")
+            writer.writeheader()
+            writer.writerows([*rows, row])
+
+
+def read_log(log):
+    """(columns, rows) of a log.csv, dictionaries of strings; a row that was cut short is none."""
+    if not Path(log).is_file():
+        return [], []
+    with Path(log).open(newline="", encoding="utf-8", errors="replace") as file:
+        lines = csv.DictReader(file)
+        rows = [r for r in lines if (r.get("epoch") or "").isdigit() and None not in r.values()]
+        names = [name for name in lines.fieldnames or [] if name]
+    return names, [{name: row[name] for name in names} for row in rows]
+
+
 class Curves(keras.callbacks.Callback):
-    """Draws the columns of a `CSVLogger`'s file after every epoch. Put it after that one.
+    """Draws the columns of an `EpochLog`'s file after every epoch. Put it after that callback.
 
     Args:
         log: the file.
@@ -112,9 +150,7 @@ def draw_curves(log, picture):
     """
     from matplotlib.figure import Figure
 
-    with Path(log).open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    names = list(rows[0]) if rows else []
+    names, rows = read_log(log)
     panels = {
         "loss": [n for n in names if n.endswith("loss")],
         "AP": [n for n in names if n in ("val_AP", "val_AP50", "val_AP75")],
@@ -135,7 +171,8 @@ def draw_curves(log, picture):
         axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.legend(fontsize="small")
-    figure.savefig(picture, dpi=100)
+    with written_whole(picture) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")
 
 
 def _number(text):

@@ -27,7 +27,7 @@ def trained():
     model = small_model(class_names=["a", "b", "c"], image_size=(96, 128))
     model.compile(keras.optimizers.Adam(3e-3))
     batch = random_batch()
-    model.fit(batch["images"], batch["bounding_boxes"], epochs=30, batch_size=2, verbose=0)
+    model.fit(batch["images"], batch["bounding_boxes"], epochs=40, batch_size=2, verbose=0)
     return model, batch
 
 

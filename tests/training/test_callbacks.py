@@ -13,6 +13,8 @@ from PIL import Image
 from keras_gflv2 import data, training
 from keras_gflv2.evaluation import COCOMetrics
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 
 @pytest.fixture(scope="module")
 def train_ds():

@@ -42,7 +42,8 @@ def test_every_way_to_pass_data_gives_the_same_loss(compiled):
     ways = ((batch,), (batch["images"], boxes), (batch["images"], labels))
     logs = [compiled.evaluate(*data, verbose=0, return_dict=True) for data in ways]
     assert set(logs[0]) == {"loss", "classification_loss", "box_loss", "distribution_loss"}
-    assert logs[0] == logs[1] == logs[2]
+    assert logs[1] == pytest.approx(logs[0], rel=1e-6)
+    assert logs[2] == pytest.approx(logs[0], rel=1e-6)
     parts = [v for k, v in logs[0].items() if k != "loss"]
     assert logs[0]["loss"] == pytest.approx(sum(parts), rel=1e-5)
 
@@ -196,7 +197,9 @@ def test_saving_and_loading_changes_nothing(trained, tmp_path):
     loaded.save_to_preset(tmp_path / "preset")
     preset = keras_gflv2.GFLV2.from_preset(tmp_path / "preset")
     assert preset.class_names == ["a", "b", "c"] and preset.image_size == (96, 128)
-    assert same(to_numpy(preset(batch["images"])), to_numpy(loaded(batch["images"])))
+    assert same(preset.get_weights(), loaded.get_weights())
+    scores = [to_numpy(m(batch["images"])["scores"]) for m in (preset, loaded)]
+    np.testing.assert_allclose(*scores, atol=1e-6)
 
 
 def test_a_preset_in_half_precision_is_half_as_large_and_rounded(trained, tmp_path):
@@ -274,7 +277,7 @@ def test_only_gflv1_has_logits_to_train():
     for classification_loss in (None, loss, keras_gflv2.losses.QualityFocalLoss()):
         model.compile("sgd", classification_loss, run_eagerly=RUN_EAGERLY)
         histories.append(model.evaluate(batch, verbose=0, return_dict=True))
-    assert histories[0] == histories[1]  # its default
+    assert histories[1] == pytest.approx(histories[0], rel=1e-6)  # its default
     assert histories[2] == pytest.approx(histories[0], rel=1e-5)
 
 

@@ -1,11 +1,19 @@
-"""What tests share: golden arrays of the official implementation and small models."""
+"""What tests share: golden arrays of the official implementation, small models, comparisons.
+
+`small_model()` makes a new detector in half a second; what is dearer is made once a session, as
+fixtures of `conftest.py`: `trained` (a small detector and the batch that it has learnt by heart),
+`compiled` (one that runs step by step, for what is refused before it trains) and `nano` (the
+embedded detector). A test that changes one of them takes `copy_of` it.
+
+`assert_same_detections` compares what was found whatever the order of equal scores: rows of near
+ties change places from one processor, backend or number of threads to another.
+"""
 
 import socket
 from pathlib import Path
 
 import keras
 import numpy as np
-import pytest
 
 import keras_gflv2
 
@@ -14,11 +22,8 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 
 def golden(name):
-    """One file of golden arrays: the package's copy, else the project's shared folder."""
-    for path in (GOLDEN / name, SHARED / "golden" / name):
-        if path.is_file():
-            return np.load(path)
-    pytest.skip(f"golden arrays {name} are not in tests/golden and {SHARED} is absent")
+    """One file of golden arrays."""
+    return np.load(GOLDEN / name)
 
 
 def nhwc(array):
@@ -70,6 +75,13 @@ def small_model(num_classes=3, seed=0, backbone=None, **kwargs):
     return keras_gflv2.GFLV2(backbone or tiny_backbone(), num_classes, **arguments)
 
 
+def copy_of(model):
+    """A small model with the weights of another, neither compiled nor trained."""
+    copy = type(model).from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def random_batch(seed=0, batch=2, size=(96, 128), boxes=3, num_classes=3):
     """Images with some boxes (xyxy pixels) each; the last row of boxes is padding."""
     rng = np.random.default_rng(seed)
@@ -85,3 +97,86 @@ def random_batch(seed=0, batch=2, size=(96, 128), boxes=3, num_classes=3):
             "classes": classes.astype("int32"),
         },
     }
+
+
+def truth_of(batch, image):
+    """Boxes and classes of one image of a batch, without the padding."""
+    boxes, classes = (batch["bounding_boxes"][key][image] for key in ("boxes", "classes"))
+    return boxes[classes >= 0], classes[classes >= 0]
+
+
+def pairwise_iou(boxes, others):
+    """IoU of every box (N, 4) with every other (M, 4), xyxy."""
+    boxes, others = np.asarray(boxes, "float64")[:, None], np.asarray(others, "float64")[None]
+    corner = np.maximum(boxes[..., :2], others[..., :2])
+    shared = (np.minimum(boxes[..., 2:], others[..., 2:]) - corner).clip(0).prod(-1)
+    areas = [(b[..., 2:] - b[..., :2]).prod(-1) for b in (boxes, others)]
+    return shared / np.maximum(areas[0] + areas[1] - shared, 1e-12)
+
+
+def assert_same_detections(found, expected, score=1e-3, pixels=0.5, threshold=None):
+    """Each detection has a partner of its class, its box and its score; their order is free.
+
+    Args:
+        found, expected: {"boxes" (N, 4), "classes" (N,), "confidence" (N,)} of one image, or with
+            a batch dimension, as `predict` returns them; rows of class -1 are padding.
+        score, pixels: how far scores and sides of boxes may be from each other.
+        threshold: where detections end, a score threshold or the last score that had a place: so
+            near to it a detection may be missing on one side.
+    """
+    if np.ndim(found["boxes"]) == 3:
+        assert len(found["boxes"]) == len(expected["boxes"])
+        for i in range(len(found["boxes"])):
+            rows = [
+                {key: side[key][i] for key in ("boxes", "classes", "confidence")}
+                for side in (found, expected)
+            ]
+            assert_same_detections(*rows, score=score, pixels=pixels, threshold=threshold)
+        return
+    ours, theirs = (_rows_of(side) for side in (found, expected))
+    (boxes, classes, scores), (other_boxes, other_classes, other_scores) = ours, theirs
+    distance = np.abs(boxes[:, None] - other_boxes[None]).max(-1, initial=0.0)
+    near = (distance <= pixels) & (classes[:, None] == other_classes[None])
+    near &= np.abs(scores[:, None] - other_scores[None]) <= score
+    partner = _pairs(near, distance)
+    alone = [row for row in range(len(boxes)) if row not in partner]
+    others_alone = sorted(set(range(len(other_boxes))) - set(partner.values()))
+    if threshold is not None:
+        alone = [row for row in alone if scores[row] > threshold + score]
+        others_alone = [row for row in others_alone if other_scores[row] > threshold + score]
+    lines = [_line("found alone", ours, row) for row in alone]
+    lines += [_line("expected, not found", theirs, row) for row in others_alone]
+    assert not lines, f"{len(boxes)} found, {len(other_boxes)} expected:\n" + "\n".join(lines)
+
+
+def _rows_of(detections):
+    """Boxes, classes and scores without padding; the scores fall."""
+    boxes, classes, scores = (
+        np.asarray(detections[key]) for key in ("boxes", "classes", "confidence")
+    )
+    assert np.all(np.diff(scores) <= 0), "the surest detection does not come first"
+    present = classes >= 0
+    return boxes[present].reshape(-1, 4).astype("float64"), classes[present], scores[present]
+
+
+def _pairs(near, distance):
+    """Row -> column of the largest matching of rows with near columns, the nearest tried first."""
+    row_of = {}
+
+    def place(row, tried):
+        for column in np.argsort(distance[row]):
+            if near[row, column] and column not in tried:
+                tried.add(column)
+                if column not in row_of or place(row_of[column], tried):
+                    row_of[column] = row
+                    return True
+        return False
+
+    for row in range(len(near)):
+        place(row, set())
+    return {row: int(column) for column, row in row_of.items()}
+
+
+def _line(what, rows, row):
+    boxes, classes, scores = rows
+    return f"{what}: class {classes[row]}, score {scores[row]:.5f}, box {boxes[row].round(2)}"

@@ -1,6 +1,9 @@
-"""Settings of every test run."""
+"""Settings of every test run, and what is built once for all tests of it (see `common.py`)."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 # Tests compile thousands of small programs once each: XLA need not optimise them.
 os.environ.setdefault(
@@ -8,10 +11,79 @@ os.environ.setdefault(
 )
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
+TESTS = Path(__file__).parent
+# Files and tf.data pipelines do not touch the backend: the suite on TensorFlow runs them.
+WITHOUT_BACKEND = {"data", "checkpoints", "test_common.py", "test_images.py"}
+WITHOUT_BACKEND |= {"test_visualization.py"}
 
-collect_ignore = []
-if keras.backend.backend() != "tensorflow":
-    # Files and tf.data pipelines do not touch the backend: one suite runs them.
-    collect_ignore += ["data", "checkpoints", "test_images.py"]
-    collect_ignore += ["test_visualization.py"]
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """With pytest-xdist folders run in two processes: most of a test is one thread of Python."""
+    if "PYTEST_XDIST_WORKER" in os.environ:  # this is one of the two
+        return
+    if getattr(config.option, "numprocesses", 0) is not None or config.option.usepdb:
+        return
+    if any(Path(argument).is_dir() for argument in config.args):
+        config.option.numprocesses, config.option.dist = 2, "loadfile"
+        for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
+            os.environ.setdefault(name, "1")
+
+
+def pytest_ignore_collect(collection_path):
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        first = (*collection_path.relative_to(TESTS).parts, "")[0]
+        return True if first in WITHOUT_BACKEND else None
+
+
+# Imports are in the fixtures: the process that only hands out tests needs none of them.
+
+
+@pytest.fixture(scope="session")
+def trained():
+    """A small detector and the batch that it has learnt by heart. Not to be changed."""
+    import keras
+    from common import random_batch, small_model
+
+    model = small_model(class_names=["a", "b", "c"], image_size=(96, 128))
+    model.compile(keras.optimizers.Adam(3e-3))
+    batch = random_batch()
+    model.fit(batch["images"], batch["bounding_boxes"], epochs=40, batch_size=2, verbose=0)
+    return model, batch
+
+
+@pytest.fixture(scope="session")
+def compiled():
+    """A small detector that runs step by step: quicker than a graph that would run once."""
+    import keras
+    from common import small_model
+
+    model = small_model()
+    # JAX is slower untraced.
+    model.compile("adam", run_eagerly=keras.backend.backend() == "tensorflow")
+    return model
+
+
+@pytest.fixture(scope="module")
+def without_graphs():
+    """A few steps of a tiny model are faster without the graph that TensorFlow makes of them."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="session")
+def nano():
+    """The detector that comes with the package. Not to be changed."""
+    import keras_gflv2
+
+    return keras_gflv2.GFLV2.from_preset("nano_bccd")

@@ -1,6 +1,6 @@
 """The golden head arrays as inputs and weights of ours."""
 
-from common import nhwc
+from common import golden, nhwc
 
 from keras_gflv2.checkpoints.load import to_keras_layout
 from keras_gflv2.layers import GFLHead
@@ -12,6 +12,11 @@ CASES = (
     "head_gn8_second_image_empty.npz",
     "head_gn8_all_empty.npz",
 )
+
+
+def case_arrays(case):
+    """The arrays of one case: those of the first one, and what differs from it."""
+    return {**golden(CASES[0]), **golden(case)}
 
 
 def head_weights(head):

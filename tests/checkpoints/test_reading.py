@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common import GOLDEN, SHARED
+from common import GOLDEN
 
 from keras_gflv2.checkpoints import CheckpointError, read_checkpoint
 
 SAMPLES = GOLDEN / "checkpoints"
 PYTORCH = ["tiny_zip.pth", "tiny_legacy.pth", "tiny_legacy_published.pth"]
 PADDLE = ["small_paddle262_protocol2.pdparams", "small_paddle262_tuple_form.pdparams"]
-FUZZED = 500
+FUZZED = 150
 
 
 def expected():
@@ -37,10 +37,7 @@ def test_every_format_of_pytorch(name):
 
 
 def test_every_form_of_paddle():
-    folder = SHARED / "checkpoint_samples"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is absent")
-    forms = [read_checkpoint(path) for path in sorted(folder.glob("*.pdparams"))]
+    forms = [read_checkpoint(path) for path in sorted(SAMPLES.glob("*.pdparams"))]
     assert len(forms) == 4
     for form in forms:
         common = set(form) & set(forms[0])

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 from common import golden, nhwc, to_numpy
-from head_golden import CASES, features, load_head
+from head_golden import CASES, case_arrays, features, load_head
 
 from keras_gflv2.layers import (
     Conv2D,
@@ -21,7 +21,7 @@ def test_integral_equals_the_official_one():
 
 @pytest.mark.parametrize("case", CASES)
 def test_head_equals_the_official_one_at_every_level(case):
-    data = golden(case)
+    data = case_arrays(case)
     outputs = to_numpy(load_head(data)(features(data)))
     scores = [nhwc(data[f"cls_score_{i}"]).reshape(2, -1, 6) for i in range(5)]
     logits = [nhwc(data[f"bbox_pred_{i}"]).reshape(2, -1, 4, 17) for i in range(5)]

@@ -6,8 +6,8 @@ import sys
 import keras
 import numpy as np
 import pytest
-from common import GOLDEN, golden, nchw, to_numpy
-from head_golden import CASES, features, load_head
+from common import GOLDEN, assert_same_detections, golden, nchw, to_numpy
+from head_golden import CASES, case_arrays, features, load_head
 
 import keras_gflv2
 from keras_gflv2.checkpoints import load_checkpoint
@@ -43,7 +43,7 @@ def golden_targets(data):
 
 @pytest.mark.parametrize("case", CASES)
 def test_losses_on_the_head_equal_the_official_ones(case):
-    data = golden(case)
+    data = case_arrays(case)
     model = head_only_model(data)
     head = load_head(data, model.head)
     images = np.zeros((2, 128, 160, 3), "float32")
@@ -61,18 +61,19 @@ def test_losses_on_the_head_equal_the_official_ones(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_detections_of_the_head_equal_the_official_ones(case):
-    data = golden(case)
+    data = case_arrays(case)
     model = head_only_model(data)
     outputs = load_head(data, model.head)(features(data))
     found = to_numpy(
         model.decode_predictions(outputs, np.zeros((2, 128, 160, 3)), data["img_shape"])
     )
     for k in range(2):
-        count = int(found["num_detections"][k])
-        np.testing.assert_array_equal(found["classes"][k, :count], data[f"det_labels_{k}"])
-        expected = data[f"det_bboxes_{k}"]
-        np.testing.assert_allclose(found["boxes"][k, :count], expected[:, :4], atol=2e-3)
-        np.testing.assert_allclose(found["confidence"][k, :count], expected[:, 4], atol=1e-5)
+        boxes = data[f"det_bboxes_{k}"]
+        labels, scores = data[f"det_labels_{k}"], boxes[:, 4]
+        official = {"boxes": boxes[:, :4], "classes": labels, "confidence": scores}
+        one = {key: values[k] for key, values in found.items()}
+        assert one.pop("num_detections") == len(boxes)
+        assert_same_detections(one, official, score=1e-5, pixels=2e-3)
 
 
 def trajectory_state(v1=False):
@@ -153,27 +154,38 @@ def reference_losses(v1, steps):
     return {key: np.array([log[key] for log in logs]) for key in LOSSES}
 
 
+@pytest.mark.slow
 def test_the_reference_follows_the_official_losses():
-    """So it can be believed of GFLV1 too."""
+    """So it can be believed of GFLV1 too, of which `gfl_reference.npz` are its losses."""
     found, official = reference_losses(v1=False, steps=8), golden("gfocal_gn8.npz")
     for key in LOSSES:
         np.testing.assert_allclose(found[key], official[key][:8], rtol=2e-5, err_msg=key)
+    found, recorded = reference_losses(v1=True, steps=8), golden("gfl_reference.npz")
+    for key in LOSSES:
+        np.testing.assert_allclose(found[key], recorded[key], rtol=1e-6, err_msg=key)
 
 
 def test_training_of_gflv1_follows_the_reference():
-    steps = 30
+    """Step 7 passes a kink: of eight runs of the reference whose pixels differ by 1e-7, one leaves
+    the others at step 8 by 7.4e-3. So eight steps are followed."""
     model, official = trajectory_model(v1=True)
-    ours, reference = trained(model, official, steps), reference_losses(True, steps)
+    ours, reference = trained(model, official, 8), golden("gfl_reference.npz")
     for key in LOSSES:
-        np.testing.assert_allclose(ours[key][:8], reference[key][:8], rtol=2e-5, err_msg=key)
-        # Step 7 passes a kink: of eight runs of the reference, in float64, whose pixels differ by
-        # 1e-7, one leaves the others at step 8 by 7.4e-3; so does ours on JAX, then by up to 8 %.
-        np.testing.assert_allclose(ours[key], reference[key], rtol=0.2, err_msg=key)
+        np.testing.assert_allclose(ours[key], reference[key], rtol=2e-5, err_msg=key)
 
 
-def test_training_follows_the_official_losses():
+STEPS = 30
+# On TensorFlow, whose steps are the quickest, to the end; elsewhere as far as the bounds are close.
+LENGTHS = (
+    [STEPS]
+    if keras.backend.backend() == "tensorflow"
+    else [11, pytest.param(STEPS, marks=pytest.mark.slow)]
+)
+
+
+@pytest.mark.parametrize("steps", LENGTHS)
+def test_training_follows_the_official_losses(steps):
     model, official = trajectory_model()
-    steps = 30
     losses = trained(model, official, steps)
     for key, ours in losses.items():
         name = LOSSES[key]
@@ -184,7 +196,8 @@ def test_training_follows_the_official_losses():
         # swapped by hand they follow it to 2e-6. So from there on the bounds are wider.
         np.testing.assert_allclose(ours[8:11], official[key][8:11], rtol=5e-4, err_msg=name)
         np.testing.assert_allclose(ours[11:], official[key][11:steps], rtol=0.1, err_msg=name)
-
+    if steps < STEPS:
+        return
     final = {key: float(value) for key, value in zip(official["state_keys"], official["final_l2"])}
     from keras_gflv2.checkpoints.mmdetection import name_map
 

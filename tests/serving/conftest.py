@@ -1,28 +1,40 @@
 """One export of the embedded detector for all tests of this folder, and pictures."""
 
+import contextlib
 import io
+import os
 
 import numpy as np
 import pytest
 from common import SHARED
+from filelock import FileLock
 from PIL import Image
 
-import keras_gflv2
-from keras_gflv2.serving import export_saved_model
+from keras_gflv2 import cli
 
 EXPORTED_NAME = "cells"
 
 
 @pytest.fixture(scope="session")
-def model():
-    return keras_gflv2.GFLV2.from_preset("nano_bccd")
+def model(nano):
+    return nano
 
 
 @pytest.fixture(scope="session")
-def exported(model, tmp_path_factory):
-    """Folder NAME/VERSION."""
-    directory = tmp_path_factory.mktemp("served") / EXPORTED_NAME / "1"
-    return export_saved_model(model, directory)
+def exported(tmp_path_factory):
+    """Folder NAME/VERSION as the command line writes it, once for all processes of the tests."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    directory = folder / "served" / EXPORTED_NAME / "1"
+    with FileLock(folder / "export.lock"):
+        if not directory.exists():
+            said = io.StringIO()
+            with contextlib.redirect_stdout(said):
+                command = ["export", "--model", "nano_bccd", "--output", str(directory)]
+                assert cli.main(command) == 0
+            assert said.getvalue().splitlines()[-1] == f"Wrote {directory}"
+    return str(directory)
 
 
 @pytest.fixture(scope="session")

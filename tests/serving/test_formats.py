@@ -1,8 +1,11 @@
 """Exports to other runtimes, run in those runtimes: the detections of `predict`."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
+from common import assert_same_detections
 
 from keras_gflv2 import cli
 from keras_gflv2.images import read_image, resize_image
@@ -14,6 +17,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+KEYS = ("boxes", "classes", "confidence")
+
+
 @pytest.fixture(scope="module")
 def images(pictures):
     """Two pictures of one size, not a multiple of 32."""
@@ -22,55 +28,73 @@ def images(pictures):
     return np.stack(resized).astype("float32")
 
 
-def assert_equals_predict(found, wanted, score=1e-3):
+def assert_equals_predict(found, wanted):
+    """Also where 100 detections are full, and at the threshold of the decoder."""
     assert (wanted["num_detections"] > 0).all()
-    np.testing.assert_array_equal(found["num_detections"], wanted["num_detections"])
-    np.testing.assert_allclose(found["confidence"], wanted["confidence"], atol=score)
-    same = found["classes"] == wanted["classes"]
-    assert same.mean() > 0.98  # near ties may change places
-    near = np.abs(found["boxes"] - wanted["boxes"]).max(-1) < 0.5
-    assert near.mean() > 0.95
+    np.testing.assert_allclose(found["num_detections"], wanted["num_detections"], atol=1)
+    for row, confidence in enumerate(wanted["confidence"]):
+        sides = [{key: side[key][row] for key in KEYS} for side in (found, wanted)]
+        assert_same_detections(*sides, threshold=max(confidence.min(), 0.05))
 
 
-def test_onnx_runtime(model, images, tmp_path):
+@pytest.fixture(scope="module")
+def onnx_file(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("onnx")
+    file = export_format(model, folder / "cells.onnx", "onnx")
+    assert [p.name for p in folder.iterdir()] == ["cells.onnx"]
+    return file
+
+
+@pytest.fixture(scope="module")
+def openvino_file(model, tmp_path_factory):
+    return export_format(model, tmp_path_factory.mktemp("openvino") / "cells.xml", "openvino")
+
+
+def test_onnx_runtime(onnx_file, model, images):
     onnxruntime = pytest.importorskip("onnxruntime")
-    file = export_format(model, tmp_path / "cells.onnx", "onnx")
-    session = onnxruntime.InferenceSession(file)
+    session = onnxruntime.InferenceSession(onnx_file)
     names = [output.name for output in session.get_outputs()]
     for batch in (images, images[:1, :97, :130]):
         found = dict(zip(names, session.run(None, {"images": batch})))
         assert_equals_predict(found, model.predict_on_batch(batch))
-    assert [p.name for p in tmp_path.iterdir()] == ["cells.onnx"]
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_openvino(model, images, tmp_path, precision):
+def run_openvino(file, batch):
     openvino = pytest.importorskip("openvino")
-    file = export_format(model, tmp_path / "cells.xml", "openvino", precision=precision)
     compiled = openvino.Core().compile_model(file, "CPU", OPENVINO_FLOAT32)
-    bounds = {"float32": 1e-3, "float16": 0.02}
+    return {output.get_any_name(): value for output, value in compiled(batch).items()}
+
+
+def test_openvino(openvino_file, model, images):
     for batch in (images, images[:1, :97, :130]):
-        found = {output.get_any_name(): value for output, value in compiled(batch).items()}
-        wanted = model.predict_on_batch(batch)
-        if precision == "float16":  # one more or less may pass the threshold
-            first = slice(0, int(min(found["num_detections"].min(), 5)))
-            np.testing.assert_allclose(
-                found["confidence"][:, first], wanted["confidence"][:, first], atol=0.02
-            )
-        else:
-            assert_equals_predict(found, wanted, bounds[precision])
+        assert_equals_predict(run_openvino(openvino_file, batch), model.predict_on_batch(batch))
 
 
-@pytest.mark.parametrize("format", ["onnx", "openvino"])
-def test_int8_with_a_calibration_set(model, images, tmp_path, format):
+@pytest.mark.slow  # OpenVINO itself rounds the weights: one argument of its saving.
+def test_openvino_in_half_precision(openvino_file, model, images, tmp_path):
+    file = export_format(model, tmp_path / "cells.xml", "openvino", precision="float16")
+    assert size_of(file) < 0.8 * size_of(openvino_file)
+    found, wanted = run_openvino(file, images), model.predict_on_batch(images)
+    first = slice(0, int(min(found["num_detections"].min(), 5)))
+    assert first.stop > 0
+    np.testing.assert_allclose(
+        found["confidence"][:, first], wanted["confidence"][:, first], atol=0.02
+    )
+
+
+def size_of(file):
+    """Bytes of a file and of those beside it."""
+    return sum(part.stat().st_size for part in Path(file).parent.iterdir())
+
+
+# Converting to ONNX takes longest, and calibration is the same for both.
+@pytest.mark.parametrize("format", [pytest.param("onnx", marks=pytest.mark.slow), "openvino"])
+def test_int8_with_a_calibration_set(model, images, tmp_path, format, request):
     ending = {"onnx": ".onnx", "openvino": ".xml"}[format]
-    sizes = {}
-    for precision, calibration in (("float32", None), ("int8", [images, images[:1]])):
-        file = tmp_path / precision / f"cells{ending}"
-        export_format(model, file, format, precision=precision, calibration=calibration)
-        sizes[precision] = sum(f.stat().st_size for f in file.parent.iterdir())
-    assert sizes["int8"] < 0.5 * sizes["float32"]
-    assert {f.suffix for f in file.parent.iterdir()} <= {ending, ".bin"}
+    file = tmp_path / f"cells{ending}"
+    export_format(model, file, format, precision="int8", calibration=[images, images[:1]])
+    assert size_of(file) < 0.5 * size_of(request.getfixturevalue(f"{format}_file"))
+    assert {f.suffix for f in tmp_path.iterdir()} <= {ending, ".bin"}
     if format == "onnx":
         session = pytest.importorskip("onnxruntime").InferenceSession(file)
         names = [output.name for output in session.get_outputs()]
@@ -84,21 +108,30 @@ def test_int8_with_a_calibration_set(model, images, tmp_path, format):
     assert 1e-5 < difference.max() < 0.1
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
-def test_litert(model, images, tmp_path, precision):
+def run_litert(file, images):
     interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    return interpreter.Interpreter(str(file)).get_signature_runner("serving_default")(images=images)
+
+
+def test_litert_by_the_command_line(model, images, tmp_path, capsys):
+    file = str(tmp_path / "cells.tflite")
+    arguments = ["export", "--model", "nano_bccd", "--format", "litert", "--output", file]
+    assert cli.main([*arguments, "--size", "200", "300"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"Wrote {file}"
+    assert cli.main(arguments) == 2
+    assert_equals_predict(run_litert(file, images[:1]), model.predict_on_batch(images[:1]))
+
+
+@pytest.mark.parametrize(
+    "precision, score, size",
+    [pytest.param("float16", 0.02, 5e6, marks=pytest.mark.slow), ("int8", 0.1, 4e6)],
+)
+def test_litert_of_fewer_bits(model, images, tmp_path, precision, score, size):
     file = tmp_path / "cells.tflite"
     export_format(model, file, "litert", precision=precision, size=(200, 300))
-    run = interpreter.Interpreter(str(file)).get_signature_runner("serving_default")
-    found, wanted = run(images=images[:1]), model.predict_on_batch(images[:1])
-    if precision == "float32":
-        assert_equals_predict(found, wanted)
-    else:
-        bound = {"float16": 0.02, "int8": 0.1}[precision]
-        np.testing.assert_allclose(
-            found["confidence"][:, :5], wanted["confidence"][:, :5], atol=bound
-        )
-        assert file.stat().st_size < {"float16": 5e6, "int8": 4e6}[precision]
+    found, wanted = run_litert(file, images[:1]), model.predict_on_batch(images[:1])
+    np.testing.assert_allclose(found["confidence"][:, :5], wanted["confidence"][:, :5], atol=score)
+    assert file.stat().st_size < size
 
 
 def test_what_a_format_cannot_do_is_said(model, tmp_path, capsys):
@@ -121,11 +154,3 @@ def test_what_a_format_cannot_do_is_said(model, tmp_path, capsys):
     assert cli.main([*arguments, "--max-detections", "5"]) == 2
     assert "--max-detections has no meaning" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-
-
-def test_command_line(tmp_path, capsys):
-    file = str(tmp_path / "cells.tflite")
-    arguments = ["export", "--model", "nano_bccd", "--format", "litert", "--output", file]
-    assert cli.main([*arguments, "--size", "64", "96"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == f"Wrote {file}"
-    assert cli.main(arguments) == 2

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from common import small_model
+from common import assert_same_detections, small_model
 from serving import picture_files
 from serving.conftest import cells, encode
 from tensorflow_serving.apis import prediction_log_pb2
@@ -36,17 +36,15 @@ def run(served, files, signature="serving_bytes", **inputs):
 
 
 def assert_equals_detect(found, row, wanted, score=1e-3, pixels=0.5):
-    """The same set of detections: those of equal scores may change places."""
+    """The same set: on some processors near ties change places."""
     count = found["num_detections"][row]
     assert count == len(wanted["boxes"])
-    ours = {key: found[key][row][:count] for key in ("boxes", "confidence", "classes")}
-    distance = np.abs(ours["boxes"][:, None] - wanted["boxes"][None]).max(-1)
-    same = (distance <= pixels) & (ours["classes"][:, None] == wanted["classes"])
-    same &= np.abs(ours["confidence"][:, None] - wanted["confidence"]) <= score
-    assert same.any(0).all() and same.any(1).all()
-    names = {name.decode() for name in found["class_names"][row][:count]}
-    assert names == set(wanted["class_names"])
-    assert (found["boxes"][row][count:] == -1).all() and (found["classes"][row][count:] == -1).all()
+    one = {key: found[key][row] for key in ("boxes", "classes", "confidence")}
+    assert_same_detections(one, wanted, score, pixels)
+    name_of = dict(zip(wanted["classes"], wanted["class_names"]))
+    names = [name.decode() for name in found["class_names"][row][:count]]
+    assert names == [name_of[label] for label in one["classes"][:count]]
+    assert (one["boxes"][count:] == -1).all() and (one["classes"][count:] == -1).all()
 
 
 def test_files_of_different_sizes_give_what_detect_gives(served, model, pictures):
@@ -75,8 +73,8 @@ def test_images_and_raw_give_what_predict_and_call_give(served, model):
     for name, dtype in (("default", "uint8"), ("images", "uint8"), ("images_float", "float32")):
         found = served.signatures[f"serving_{name}"](images=tf.constant(images.astype(dtype)))
         assert set(found) == set(wanted)
-        for key, value in wanted.items():
-            np.testing.assert_allclose(found[key], value, atol=1e-3, err_msg=f"{name} {key}")
+        np.testing.assert_array_equal(found["num_detections"], wanted["num_detections"], name)
+        assert_same_detections(found, wanted, threshold=wanted["confidence"].min())
     raw = served.signatures["raw"](images=tf.constant(images, tf.float32))
     for key, value in model(images.astype("float32")).items():
         np.testing.assert_allclose(raw[key], value, atol=1e-4)
@@ -253,4 +251,4 @@ def test_boxes_of_other_formats(tmp_path, pictures):
     image = cells(0, (200, 300))[None]
     found = served.signatures["serving_default"](images=tf.constant(image))
     wanted = model.predict_on_batch(image.astype("float32"))
-    np.testing.assert_allclose(found["boxes"], wanted["boxes"], atol=1e-4)
+    assert_same_detections(found, wanted, pixels=1e-3)  # of relative boxes

@@ -14,6 +14,8 @@ from keras_gflv2 import data, training
 from keras_gflv2.evaluation import COCOMetrics
 from keras_gflv2.optimizers import averages
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 
 @pytest.fixture(scope="module")
 def train_ds():

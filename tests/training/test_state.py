@@ -14,9 +14,9 @@ import pytest
 from keras_gflv2.training import read_position
 
 ARGUMENTS = (
-    "train --data shapes:train:32 --validation-data shapes:val:4 --backbone resnet18 "
+    "train --backbone resnet18 "
     "--base-channels 8 --fpn-channels 16 --head-channels 16 --head-depth 1 --head-norm-groups 4 "
-    "--image-size 64 64 --batch-size 2 --recipe finetune --epochs 4 --mosaic 0.5 --verbose 0"
+    "--image-size 64 64 --batch-size 2 --recipe finetune --mosaic 0.5 --verbose 0"
 ).split()
 # The state is written after every step: at any moment a process may be writing.
 ALWAYS = ["--checkpoint-minutes", "0"]
@@ -39,10 +39,10 @@ def finish(output, *arguments):
     return keras.saving.load_model(output / "model.keras").get_weights()
 
 
-def kill_somewhere(output, moments):
+def kill_somewhere(output, training, moments):
     """Starts the run, and kills it some steps later, or before it has made one."""
     state = output / "state.weights.h5"
-    process = start(output, *ALWAYS)
+    process = start(output, *training, *ALWAYS)
     if moments.random() < 0.2:
         time.sleep(moments.uniform(0, 10))
     else:
@@ -66,23 +66,26 @@ def written_at(file):
         return None
 
 
+SHORT = "--data shapes:train:16 --epochs 3".split()
+LONG = "--data shapes:train:32 --validation-data shapes:val:4 --epochs 4".split()
 # In CI on TensorFlow only, for its time.
 FEW = [] if keras.backend.backend() == "tensorflow" else [pytest.mark.slow]
 
 
 @pytest.mark.parametrize(
-    "kills", [pytest.param(2, marks=FEW), pytest.param(20, marks=pytest.mark.slow)]
+    "kills, training",
+    [pytest.param(2, SHORT, marks=FEW), pytest.param(20, LONG, marks=pytest.mark.slow)],
 )
-def test_killed_at_random_moments(tmp_path, kills):
-    expected = finish(tmp_path / "whole", *ALWAYS)
+def test_killed_at_random_moments(tmp_path, kills, training):
+    expected = finish(tmp_path / "whole", *training)
     moments = random.Random(0)
     positions = []
     for _ in range(kills):
-        assert kill_somewhere(tmp_path / "killed", moments), "it ended before all kills"
+        assert kill_somewhere(tmp_path / "killed", training, moments), "it ended before all kills"
         positions.append(read_position(tmp_path / "killed"))
     print(f"{kills} kills; (epoch, step) after them: {positions}")
     assert positions == sorted(positions)
-    weights = finish(tmp_path / "killed", *ALWAYS)
+    weights = finish(tmp_path / "killed", *training, *ALWAYS)
     # Bitwise on TensorFlow; other backends promise no order of their sums.
     exact = keras.backend.backend() == "tensorflow"
     bounds = {"rtol": 0, "atol": 0} if exact else {"rtol": 1e-3, "atol": 1e-4}
@@ -90,4 +93,5 @@ def test_killed_at_random_moments(tmp_path, kills):
         np.testing.assert_allclose(other, one, **bounds)
     for name in ("whole", "killed"):
         log = (tmp_path / name / "log.csv").read_text().split("\n")
-        assert [line.split(",")[0] for line in log] == ["epoch", "0", "1", "2", "3", ""]
+        epochs = [str(epoch) for epoch in range(int(training[-1]))]
+        assert [line.split(",")[0] for line in log] == ["epoch", *epochs, ""]

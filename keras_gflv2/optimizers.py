@@ -31,6 +31,17 @@ def averages(optimizer):
     return [(variable, average) for variable, average in pairs if average is not None]
 
 
+def separate_averages(optimizer):
+    """Gives averages memory of their own, where the end of `fit` has put them into the model.
+
+    On JAX variable and average are one array then, and a step gives away the arrays it gets: the
+    next `fit` would hand it over twice, and `predict` would delete the average.
+    """
+    for variable, average in averages(optimizer):
+        if variable.value is average.value:
+            average.assign(keras.ops.copy(average.value))
+
+
 def variable_settings(optimizer, model):
     """What an optimizer knows of single variables of a model, as indices of `model.variables`.
 

@@ -34,7 +34,7 @@ from keras_gflv2.layers import FeaturePyramid, GFLHead, Integral, PadToMultiple
 from keras_gflv2.losses import DistributionFocalLoss, GIoULoss, QualityFocalLoss
 from keras_gflv2.losses.per_location import per_location
 from keras_gflv2.models import presets, saving
-from keras_gflv2.optimizers import build_optimizer
+from keras_gflv2.optimizers import build_optimizer, separate_averages
 from keras_gflv2.postprocessing import PredictionDecoder
 from keras_gflv2.replicas import (
     OneDevicePrediction,
@@ -443,6 +443,10 @@ class GFLV2(keras.Model):
             # Made anew by each `fit`: which weights train may have changed.
             self._data_parallel_step = DataParallelStep(self)
         return super().make_train_function(force)
+
+    def _get_jax_state(self, *args, **kwargs):
+        separate_averages(getattr(self, "optimizer", None))
+        return super()._get_jax_state(*args, **kwargs)
 
     def _maybe_symbolic_build(self, *args, **kwargs):
         # Keras would build the model from the mean of a batch over all replicas, which dictionaries

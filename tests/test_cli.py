@@ -1,9 +1,17 @@
 """The command line: what it writes, how it resumes, and what it says to mistakes."""
 
 import csv
+import http.client
 import json
+import os
+import shutil
+import signal
+import sys
+import zipfile
 from pathlib import Path
 
+import filelock
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -11,6 +19,8 @@ from PIL import Image
 
 from keras_gflv2 import cli
 from keras_gflv2.cli import evaluate, predict, sources, train
+from keras_gflv2.cli.run_folder import RunFolder
+from keras_gflv2.training.lock import LOCK_NAME
 
 TINY = (
     "--backbone resnet18 --base-channels 8 --fpn-channels 16 --head-channels 16 --head-depth 1 "
@@ -158,16 +168,16 @@ def test_resume_continues_with_the_saved_arguments(tmp_path, capsys):
     assert cli.main([*arguments, "--output", str(whole)]) == 0
 
     class Interrupt(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 1:
-                raise KeyboardInterrupt
+        def on_train_batch_end(self, batch, logs=None):
+            signal.raise_signal(signal.SIGTERM)
 
     make_callbacks = train._train_callbacks
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             train, "_train_callbacks", lambda *args: [Interrupt(), *make_callbacks(*args)]
         )
-        assert cli.main([*arguments, "--output", str(parts)]) == 130
+        assert cli.main([*arguments, "--output", str(parts)]) == 143
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert f"train --output {parts} --resume" in capsys.readouterr().err
     assert cli.main(["train", "--output", str(parts), "--resume"]) == 0
     assert "from step 0 of epoch 2" in capsys.readouterr().out
@@ -195,18 +205,111 @@ def read_log(run):
         return list(csv.DictReader(file))
 
 
-def test_log_keeps_finished_epochs_only(tmp_path):
-    log = tmp_path / "log.csv"
-    log.write_text("epoch,loss,val_AP\n0,3.0,0.1\n1,2.0,0.4\n2,1.0,0.9\n")
-    assert train._trim_log(log, 2) == 0.4
-    assert log.read_text().split() == ["epoch,loss,val_AP", "0,3.0,0.1", "1,2.0,0.4"]
-    assert train._trim_log(tmp_path / "none.csv", 0) is None
+def test_the_best_ap_is_of_finished_epochs_and_of_a_model_that_is_there(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.log.write_text("epoch,loss,val_AP\n0,3.0,0.1\n1,2.0,0.4\n2,1.0,0.9\n")
+    assert folder.best_ap(2) is None
+    folder.best.write_bytes(b"half a model")
+    assert folder.best_ap(2) == 0.4
+    folder.clear_leftovers()
+    assert folder.best_ap(2) is None and not folder.best.exists()
 
 
-def test_resume_mistakes(run_directory, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--head-channels 32", "--head-channels was 16"),
+        ("--batch-size 2", "--batch-size was 4"),
+        ("--precision mixed_bfloat16", "--precision was 'float32'"),
+        ("--image-size 32 32", "--image-size was [64, 64]"),
+        ("--recipe 1x", "--recipe was 'scratch'"),
+        ("--freeze-backbone", "--freeze-backbone was False"),
+        ("--ema 0.5", "--ema was None"),
+        ("--seed 1", "--seed was 0"),
+        ("--hue 0.2", "--hue was 0.0"),
+        ("--scale 0.5 1", "--scale was [1.0, 1.0]"),
+        ("--data shapes:train:8", "--data: the number of images was 4"),
+        ("--data shapes:other:4", "--data: the digest of the images"),
+    ],
+)
+def test_what_cannot_change_within_a_run(run_directory, capsys, arguments, message):
+    before = contents(run_directory)
+    said = fails(capsys, "train", "--output", run_directory, "--resume", *arguments.split())
+    assert message in said and said.count("\n") == 1
+    assert contents(run_directory) == before
+
+
+def contents(folder):
+    """Every file of a folder, to see that nothing has changed in it."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_may_change_within_a_run_is_said(run_directory, tmp_path, capsys):
+    """Fewer epochs than there were may not."""
+    run = tmp_path / "run"
+    shutil.copytree(run_directory, run)
+    record = json.loads((run / "arguments.json").read_text())
+    del record["arguments"]["class_balance"]  # an option of a later version
+    (run / "arguments.json").write_text(json.dumps(record))
+    (run / "best.keras").write_bytes((run / "best.keras").read_bytes()[:1000])
+    shutil.rmtree(run / "preset")
+    command = ["train", "--output", str(run), "--resume", "--epochs", "2", "--verbose", "0"]
+    assert cli.main(command) == 0
+    printed = capsys.readouterr().out
+    assert "--epochs was 1 and is 2" in printed and "without --class-balance" in printed
+    assert "best.keras is damaged" in printed
+    assert [row["epoch"] for row in read_log(run)] == ["0", "1"]
+    assert sources.load_model(run / "best.keras").num_classes == 3
+    assert sources.load_model(run / "preset").num_classes == 3
+    message = fails(capsys, "train", "--output", run, "--resume", "--epochs", "1")
+    assert "beyond --epochs=1" in message
+
+
+def test_resume_mistakes(tmp_path, capsys):
     assert "no run to resume" in fails(capsys, "train", "--output", tmp_path, "--resume")
-    message = fails(capsys, "train", "--output", run_directory, "--resume", "--head-channels", "32")
-    assert "--head-channels was 16" in message
+    good = {"batch_size": 4, "data": "shapes:train:4"}
+    for text, message in (
+        ("", "is damaged"),
+        ('{"arguments": {"batch_s', "is damaged"),
+        ("[" * 100_000, "is damaged"),
+        ("[1, 2]", "is damaged"),
+        ('{"class_names": []}', "is damaged"),
+        ('{"arguments": 3}', "is damaged"),
+        (json.dumps({"arguments": good | {"batch_size": "many"}}), "--batch-size cannot be 'many'"),
+        (json.dumps({"arguments": good | {"batch_size": 0}}), "--batch-size cannot be 0"),
+        (json.dumps({"arguments": good | {"backbone": "vgg"}}), "--backbone cannot be 'vgg'"),
+        (json.dumps({"arguments": good | {"run": "x"}}), "does not know: run"),
+        (
+            json.dumps({"arguments": good | {"colour": 1}, "versions": {"keras_gflv2": "0.9"}}),
+            "does not know: colour. It was written by version 0.9",
+        ),
+    ):
+        (tmp_path / "arguments.json").write_text(text)
+        said = fails(capsys, "train", "--output", tmp_path, "--resume")
+        assert message in said and str(tmp_path / "arguments.json") in said
+
+
+def test_a_damaged_state_is_named(run_directory, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(run_directory, run)
+    state = run / "state.weights.h5"
+    state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
+    message = fails(capsys, "train", "--output", run, "--resume", "--epochs", "2")
+    assert str(state) in message and "damaged" in message
+
+
+def test_a_folder_in_use_is_refused(run_directory, tmp_path, capsys):
+    """Whether it has a run or is still empty; and nothing in it changes."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for folder, resume in ((empty, []), (run_directory, ["--resume"])):
+        before = contents(folder)
+        lock = filelock.FileLock(folder / LOCK_NAME)
+        with lock:
+            command = ["train", *DATA, *TINY, "--output", folder, *resume]
+            assert f"{folder} is in use" in fails(capsys, *command)
+        (folder / LOCK_NAME).unlink(missing_ok=True)
+        assert contents(folder) == before
 
 
 def test_train_mistakes(tmp_path, capsys):
@@ -334,4 +437,42 @@ def test_errors_inside_tf_data_are_told_in_their_own_words():
     error = tf.errors.InvalidArgumentError(None, None, text)
     assert cli.user_message(error) == "The image a.jpg cannot be decoded: cut short"
     assert cli.user_message(tf.errors.InternalError(None, None, "a bug")) is None
-    assert cli.user_message(TypeError("a bug")) is None
+    text = "KeyError: 'a bug'\nTraceback (most ...)"
+    assert cli.user_message(tf.errors.UnknownError(None, None, text)) is None
+    full = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+    assert "--batch-size" in cli.user_message(full)
+
+
+def raised(function, *arguments):
+    try:
+        function(*arguments)
+    except Exception as error:
+        return error
+
+
+def test_mistakes_in_files_and_answers_are_one_line_and_bugs_are_not(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file, zipfile.ZipFile(tmp_path / "a.zip", "w") as z:
+        for error in (
+            raised(file.__getitem__, "layers"),  # a KeyError
+            raised(z.read, "config.json"),  # another
+            raised(json.loads, "{"),
+            raised(b"\xff".decode),
+            raised(zipfile.ZipFile, tmp_path / "a.h5"),
+            http.client.IncompleteRead(b"", 10),
+            http.client.BadStatusLine("?"),
+            MemoryError(),
+            ValueError("one line\nand another"),
+        ):
+            message = cli.user_message(error)
+            assert message and "\n" not in message
+    for bug in (raised({}.__getitem__, "key"), raised([].pop), raised(json.dumps, 1j)):
+        assert cli.user_message(bug) is None
+
+
+def test_a_reader_who_has_enough_ends_the_command_quietly(monkeypatch, capsys):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", closed)
+        assert cli.main(["presets"]) == cli.EXIT_BROKEN_PIPE
+    assert capsys.readouterr().err == ""

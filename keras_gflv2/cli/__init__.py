@@ -7,18 +7,19 @@ themselves, so that `--help` is quick and errors in arguments come at once.
 """
 
 import argparse
-import re
+import os
 import sys
 import traceback
 
 from keras_gflv2.cli import convert, demo, evaluate, export, predict, presets, train
+from keras_gflv2.cli.errors import USER_ERRORS, user_message
+from keras_gflv2.cli.run_folder import RunFolder
 
 COMMANDS = (demo, train, evaluate, predict, export, convert, presets)
 
-# FileNotFoundError is an OSError; a FloatingPointError is a training that went astray.
-USER_ERRORS = (ValueError, OSError, ImportError, FloatingPointError)
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141  # as shells count SIGPIPE
 
 
 def main(argv=None):
@@ -28,48 +29,61 @@ def main(argv=None):
         argv: list of arguments without the program's name; those of the process by default.
 
     Returns:
-        Exit code: 0, 2 for an error of the user (printed to stderr), 130 when interrupted.
+        Exit code: 0; 2 for an error of the user (one line on stderr); 130 when interrupted, 143
+        when terminated; 141 when nobody reads the output any more.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        code = _main(argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Python flushes once more when it ends, and would say that it cannot.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+
+
+def _main(argv):
     try:
         arguments = parse_arguments(argv)
     except SystemExit as stop:  # argparse's own errors (2) and --help (0)
         return stop.code
     except USER_ERRORS as error:
-        return _report(error)
+        return _report(user_message(error))
     arguments.argv = argv
     try:
         arguments.run(arguments)
     except KeyboardInterrupt:
         print("\ninterrupted" + getattr(arguments, "when_interrupted", ""), file=sys.stderr)
         return EXIT_INTERRUPTED
+    except SystemExit as stop:  # SIGTERM, or the processes that were started
+        if hasattr(arguments, "when_interrupted"):
+            print("\nterminated" + arguments.when_interrupted, file=sys.stderr)
+        return stop.code
     except Exception as error:
-        if arguments.traceback:
-            traceback.print_exc()
+        if isinstance(error, BrokenPipeError) and _is_output_closed():
+            raise
         message = user_message(error)
         if message is None:
             raise
+        if arguments.traceback:
+            traceback.print_exc()
         return _report(message)
     return 0
 
 
-def _report(error):
-    print(f"error: {error}", file=sys.stderr)
+def _is_output_closed():
+    """Whether it is the reader of our output who has gone, as `head` does; not a server."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
+
+
+def _report(message):
+    print(f"error: {message}", file=sys.stderr)
     return EXIT_USER_ERROR
-
-
-def user_message(error):
-    """What to tell the user about an error; None for one that is a bug of ours.
-
-    tf.data wraps what our readers raise (a damaged picture) into its own errors: the message of
-    the original is found in theirs.
-    """
-    if isinstance(error, USER_ERRORS):
-        return str(error)
-    if type(error).__module__.startswith("tensorflow"):
-        found = re.search(r"(?:ValueError|FileNotFoundError): (.+)", str(error))
-        return found.group(1) if found else None
-    return None
 
 
 def parse_arguments(argv):
@@ -77,16 +91,11 @@ def parse_arguments(argv):
     parser, subparsers = build_parser()
     arguments = parser.parse_args(argv)
     if getattr(arguments, "resume", False):
-        saved = train.saved_arguments(arguments.output)
-        subparsers[arguments.command].set_defaults(**saved)
+        folder, subparser = RunFolder(arguments.output), subparsers[arguments.command]
+        saved = folder.saved_arguments(subparser)
+        subparser.set_defaults(**saved)
         arguments = parser.parse_args(argv)
-        for name in train.ARCHITECTURE:
-            if getattr(arguments, name) != saved.get(name, getattr(arguments, name)):
-                raise ValueError(
-                    f"--{name.replace('_', '-')} was {saved[name]!r} when {arguments.output} was "
-                    "started and cannot change with --resume. Leave it out, or start a new run "
-                    "in another --output."
-                )
+        arguments.changes = folder.check_arguments(arguments, saved)
     return arguments
 
 

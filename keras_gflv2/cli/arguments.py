@@ -2,7 +2,8 @@
 
 import argparse
 import json
-import os
+
+from keras_gflv2.training.files import written_whole
 
 
 def add_model(parser, required=True):
@@ -74,6 +75,5 @@ def scales(text):
 
 def write_json(path, content, indent=2):
     """Writes a file that is there whole or not at all."""
-    temporary = path.with_name("." + path.name)
-    temporary.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")

@@ -7,10 +7,13 @@ backend wants it: TF_CONFIG, KERAS_DISTRIBUTION_*, or torchrun's variables.
 import contextlib
 import datetime
 import os
+import signal
 import subprocess
 import sys
 
 import keras
+
+from keras_gflv2.training.interruption import SIGNALS, stopped_by
 
 TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -44,12 +47,31 @@ def launches_processes(devices):
 
 
 def launch_processes(devices, argv):
-    """Runs the command line `argv` in a PyTorch process for each device, and ends as they do."""
+    """Runs the command line `argv` in a PyTorch process for each device, and ends as they do.
+
+    SIGINT and SIGTERM are handed on, for them to save and end.
+    """
     # Each would otherwise use all cores.
     threads = str(max((os.cpu_count() or 1) // devices, 1))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command = [*torchrun, f"--nproc-per-node={devices}", "-m", "keras_gflv2.cli", *argv]
-    code = subprocess.run(command, env={"OMP_NUM_THREADS": threads, **os.environ}).returncode
+    environment = {"OMP_NUM_THREADS": threads, **os.environ}
+    # In a session of its own: a terminal's Ctrl-C reaches it once, from here.
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    came = []
+
+    def hand_on(number, frame):
+        came.append(number)
+        process.send_signal(number)
+
+    handlers = {number: signal.signal(number, hand_on) for number in SIGNALS}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if came and code:
+        raise stopped_by(came[0])
     if code:
         raise SystemExit(code)
 

@@ -1,17 +1,14 @@
 """`keras-gflv2 train`: trains a detector and writes everything of the run to one folder."""
 
 import contextlib
-import csv
 import io
-import json
-import os
-import pathlib
 
 import numpy as np
 
 from keras_gflv2 import recipes
-from keras_gflv2.cli.arguments import add_image_size, add_verbose, flag, positive_int, write_json
+from keras_gflv2.cli.arguments import add_image_size, add_verbose, flag, positive_int
 from keras_gflv2.cli.devices import launch_processes, launches_processes, use_devices
+from keras_gflv2.cli.run_folder import RunFolder
 from keras_gflv2.cli.sources import (
     DATA_HELP,
     SHAPES_SIZE,
@@ -22,11 +19,11 @@ from keras_gflv2.cli.sources import (
     parse_data,
 )
 from keras_gflv2.replicas import in_this_process, is_chief, wait_for_all
+from keras_gflv2.training.interruption import exits_on_sigterm
 
 NAME = "train"
 HELP = "train a detector on your images"
 
-# What cannot change between a run and its continuation: the shapes of the weights.
 SIZES = (
     "base_channels",
     "fpn_channels",
@@ -35,7 +32,6 @@ SIZES = (
     "head_norm_groups",
     "reg_max",
 )
-ARCHITECTURE = ("model", "backbone", *SIZES)
 BACKBONE_DEPTHS = {f"resnet{depth}": depth for depth in (18, 34, 50, 101, 152)}
 DEFAULT_IMAGE_SIZE = (800, 1333)
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
@@ -150,7 +146,7 @@ def add_arguments(parser):
         "--resume",
         action="store_true",
         help="continue the run in RUN_DIR from its last checkpoint, as if it had never stopped; "
-        "its arguments are taken from there, those given replace them",
+        "its arguments are taken from there; what the state depends on cannot change",
     )
     run.add_argument(
         "--checkpoint-minutes", type=float, default=5.0, help="between checkpoints of an epoch"
@@ -175,21 +171,27 @@ def run(arguments):
         return
     scope, devices = use_devices(arguments.devices)
     chief = is_chief()
-    output = pathlib.Path(arguments.output)
-    arguments.when_interrupted = f"; continue with: keras-gflv2 train --output {output} --resume"
+    folder = RunFolder(arguments.output)
     if not chief:
         arguments.verbose = 0  # one process speaks for all
-    else:
-        _check_run_directory(output, arguments.resume)
     _check_devices(arguments, devices)
-    with contextlib.nullcontext() if chief else contextlib.redirect_stdout(io.StringIO()):
-        _train(arguments, output, scope, devices, chief)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(exits_on_sigterm())
+        if not chief:
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        elif folder.path.exists() and not arguments.dry_run:
+            # Before minutes of reading; a folder that is not there is made after them.
+            stack.enter_context(folder.claim(arguments.resume))
+        for line in getattr(arguments, "changes", ()):
+            print(line)
+        _train(arguments, folder, scope, devices, stack)
 
 
-def _train(arguments, output, scope, devices, chief):
+def _train(arguments, folder, scope, devices, stack):
     import keras
 
     from keras_gflv2 import training
+    from keras_gflv2.training.state import check_resumption
 
     keras.utils.set_random_seed(arguments.seed)
     keras.config.set_dtype_policy(arguments.precision)
@@ -202,28 +204,35 @@ def _train(arguments, output, scope, devices, chief):
         val_ds = evaluation_data(arguments.validation_data, model, arguments)
     on = f" on {devices} devices" if devices > 1 else ""
     print(f"{_count(train_ds)}, classes {', '.join(model.class_names)}; {plan}{on}.")
+    chief = is_chief()
+    if chief and not arguments.dry_run:
+        stack.enter_context(folder.claim(arguments.resume))
+    check_resumption(folder.path, model, train_ds, plan.epochs, command_line=True)
     if arguments.dry_run:
         _check_data(model, train_ds, val_ds)
         return
 
-    epoch, step = training.read_position(output)
+    epoch, step = training.read_position(folder.path)
     if chief:
-        output.mkdir(parents=True, exist_ok=True)
+        folder.clear_leftovers()
         arguments.epochs = plan.epochs
-        write_json(output / "arguments.json", _run_record(arguments, model))
+        folder.write_record(arguments, model)
+        arguments.when_interrupted = (
+            f"; continue with: keras-gflv2 train --output {folder.path} --resume"
+        )
     print(f"Training from step {step} of epoch {epoch + 1}.")
     training.fit(
         model,
         train_ds,
-        output,
+        folder.path,
         plan.epochs,
         seconds=60 * arguments.checkpoint_minutes,
-        callbacks=_train_callbacks(output, val_ds, epoch, arguments, chief),
+        callbacks=_train_callbacks(folder, val_ds, epoch, arguments, chief),
         verbose=arguments.verbose,
     )
     if chief:
         with in_this_process():
-            _write_models(model, output, val_ds)
+            folder.write_models(model, val_ds)
     wait_for_all(model)  # The end of one process ends the others.
 
 
@@ -343,114 +352,25 @@ def _check_data(model, train_ds, val_ds):
     print(f"The detector has {model.count_params():,} parameters. Nothing was written.")
 
 
-def _train_callbacks(output, val_ds, first_epoch, arguments, chief=True):
+def _train_callbacks(folder, val_ds, first_epoch, arguments, chief=True):
     import keras
 
     from keras_gflv2.evaluation import COCOMetrics
-    from keras_gflv2.training import Curves, DetectionImages, Progress
+    from keras_gflv2.training import Curves, DetectionImages, EpochLog, Progress
 
-    log = output / "log.csv"
-    best_ap = _trim_log(log, first_epoch) if chief else None
     callbacks = [Progress(arguments.batch_size, verbose=arguments.verbose)]
     if val_ds is not None:
-        best = {"best_model": output / "best.keras", "best_so_far": best_ap}
-        callbacks.append(COCOMetrics(val_ds, **best))
+        best_ap = folder.best_ap(first_epoch) if chief else None
+        callbacks.append(COCOMetrics(val_ds, best_model=folder.best, best_so_far=best_ap))
     if not chief:
         return callbacks
-    callbacks += [
-        keras.callbacks.CSVLogger(log, append=True),
-        Curves(log, output / "curves.png"),
-    ]
+    callbacks += [EpochLog(folder.log), Curves(folder.log, folder.curves)]
     if arguments.tensorboard:
-        folder = output / "tensorboard"
-        callbacks.append(keras.callbacks.TensorBoard(folder))
+        logs = folder.path / "tensorboard"
+        callbacks.append(keras.callbacks.TensorBoard(logs))
         if val_ds is not None:
-            callbacks.append(DetectionImages(val_ds, folder))
+            callbacks.append(DetectionImages(val_ds, logs))
     return callbacks
-
-
-def _trim_log(log, first_epoch):
-    """Drops rows of unfinished epochs from a run's CSV; returns the best val_AP so far or None."""
-    if not log.is_file():
-        return None
-    with log.open(newline="") as file:
-        reader = csv.DictReader(file)
-        names = reader.fieldnames or []
-        # A row that was cut short has no number, or belongs to an epoch that is not finished.
-        rows = [r for r in reader if r["epoch"].isdigit() and int(r["epoch"]) < first_epoch]
-    trimmed = log.with_name("." + log.name)
-    with trimmed.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        if first_epoch:
-            writer.writeheader()
-            writer.writerows(rows)
-    os.replace(trimmed, log)
-    values = [float(row["val_AP"]) for row in rows if row.get("val_AP") not in (None, "", "NA")]
-    return max(values, default=None)
-
-
-def _write_models(model, output, val_ds):
-    """Saves the last model, and as a preset the best one; prints what is where."""
-    import keras
-
-    from keras_gflv2.visualization import draw_validation
-
-    model.save(output / "model.keras")
-    best = output / "best.keras"
-    if best.is_file():
-        model = keras.saving.load_model(best)
-    model.save_to_preset(output / "preset")
-    if val_ds is not None:
-        draw_validation(model, val_ds).save(output / "detections.png")
-    kind = "best epoch's" if best.is_file() else "last epoch's"
-    written = "model.keras (last epoch), "
-    if best.is_file():
-        written += "best.keras, detections.png, "
-    print(
-        f"Wrote {written}preset/ (the {kind} weights), log.csv, curves.png, arguments.json and the "
-        f"state of the training to {output}"
-    )
-
-
-def _check_run_directory(output, resume):
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"--output {output} is a file, not a folder.")
-    if not resume and output.is_dir() and any(output.iterdir()):
-        raise ValueError(
-            f"--output {output} is not empty. Add --resume to continue the run in it, or choose "
-            "another folder."
-        )
-
-
-def saved_arguments(output):
-    path = pathlib.Path(output) / "arguments.json"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no run to resume in {output}: {path} does not exist. Start it without "
-            "--resume."
-        )
-    return json.loads(path.read_text())["arguments"]
-
-
-def _run_record(arguments, model):
-    """What arguments.json holds: everything needed to repeat the run."""
-    import keras
-
-    import keras_gflv2
-
-    transient = (
-        *("run", "command", "argv", "resume", "output", "traceback", "verbose", "dry_run"),
-        "when_interrupted",
-    )
-    return {
-        "arguments": {k: v for k, v in vars(arguments).items() if k not in transient},
-        "class_names": model.class_names,
-        "versions": {
-            "keras_gflv2": keras_gflv2.__version__,
-            "keras": keras.__version__,
-            "backend": keras.backend.backend(),
-        },
-    }
 
 
 def _count(dataset):

@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import h5py
@@ -217,7 +218,10 @@ class SaveState(keras.callbacks.Callback):
     def restore(self, model):
         """Puts what is saved into a model and its optimizer."""
         try:
-            model.load_weights(self.file)
+            with warnings.catch_warnings():
+                # Keras leaves out what it does not find, and warns.
+                warnings.filterwarnings("error", message="Skipping")
+                model.load_weights(self.file)
         # Keras and h5py have an exception of every kind for a damaged file.
         except Exception as error:
             raise ValueError(_unusable(self.file, error)) from error

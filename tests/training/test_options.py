@@ -80,15 +80,14 @@ def test_only_chosen_layers_train():
     model.feature_pyramid.trainable = False
     model.compile(keras.optimizers.Adam(1e-2))
     frozen = [to_numpy(v.value).copy() for v in model.backbone.weights]
-    head = [to_numpy(v.value).copy() for v in model.head.weights]
+    head = [to_numpy(v.value).copy() for v in model.head.trainable_variables]
     losses(model, random_batch(size=(64, 64)), 2)
     for before, variable in zip(frozen, model.backbone.weights, strict=True):
         np.testing.assert_array_equal(to_numpy(variable.value), before)
-    changed = [
-        np.abs(to_numpy(v.value) - before).max() > 0
-        for before, v in zip(head, model.head.weights, strict=True)
-    ]
-    assert any(changed)
+    for before, variable in zip(head, model.head.trainable_variables, strict=True):
+        if "/scale_" in variable.path:  # of a level: without an object it has no gradient
+            continue
+        assert np.abs(to_numpy(variable.value) - before).max() > 0, variable.path
 
 
 def test_callbacks_work_together(tmp_path):

@@ -96,6 +96,31 @@ def test_fit_fits_the_schedule_to_the_data():
     assert schedule.boundaries == (6 + 2, 6 + 3)
 
 
+def test_fit_trains_at_the_planned_rate():
+    """SGD without momentum and L2: a step changes a weight by the rate times its gradient."""
+    recipe = recipes.Recipe("plain", "", 2, sgd=True, learning_rate=0.16, warmup_steps=2)
+    model = small_model()
+    model.compile(recipe=recipe)
+    model.optimizer.momentum = model.optimizer.l2 = 0.0
+    first = model.trainable_variables[0]
+    model.compute_loss = lambda *args, **kwargs: keras.ops.sum(first)  # a gradient of ones
+    values = [to_numpy(first.value).copy()]
+
+    class Values(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if keras.backend.backend() == "jax":
+                self.model.jax_state_sync()
+            values.append(to_numpy(first.value).copy())
+
+    batch = random_batch(batch=4, size=(64, 64))
+    model.fit(batch, batch_size=2, epochs=2, verbose=0, callbacks=[Values()])
+    # 2 images a step: 0.16 * 2 / 16 = 0.02; one step of warm-up, then a cosine over four steps.
+    fall = [0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * step / 4)) for step in range(4)]
+    expected = 0.02 * np.array(fall) * [0.01, 1, 1, 1]
+    for before, after, rate in zip(values, values[1:], expected, strict=True):
+        np.testing.assert_allclose(before - after, rate, rtol=1e-2, atol=1e-6)
+
+
 def test_an_unknown_amount_of_data_is_said():
     model = small_model()
     model.compile(recipe="1x")

@@ -11,6 +11,7 @@ from keras_gflv2.data.sampler import (
     repeat_factors,
     short_side_buckets,
 )
+from keras_gflv2.images import resize_shape
 
 LANDSCAPE, PORTRAIT = (480, 640), (640, 480)
 
@@ -62,20 +63,40 @@ def test_one_size_gets_exactly_its_canvas():
     assert one.canvas_sizes == [(256, 320)]
 
 
+@pytest.mark.parametrize(
+    ("short", "longest", "largest", "expected"),
+    [
+        (480, 1333, None, [480, 640, 1344]),  # 1:1, 4:3 and the longest side
+        (500, 1333, None, [512, 672, 1344]),  # rounded up to multiples of 32
+        (800, 800, None, [800]),  # nothing is longer
+        (480, 600, None, [480, 608]),  # 4:3 is cut at the longest side
+        (480, 1333, 960, [480, 640, 960]),  # no image reaches the longest side
+        (480, 1333, 640, [480, 640]),
+        (480, 1333, 512, [480, 512]),
+    ],
+)
+def test_edges_of_canvases(short, longest, largest, expected):
+    assert canvas_edges(short, longest, largest) == expected
+
+
 def test_canvases_are_few_and_cover():
     random = np.random.default_rng(0)
     sizes = random.integers(200, 900, (300, 2))
     many = sampler(sizes, image_size=((480, 800), 1333), seed=1)
-    edges = {e for short in many.short_sides for e in canvas_edges(short, 1333)}
     used = set()
     for plan in many():
         canvas = plan["canvas"][0]
         used.add(tuple(canvas))
-        assert (plan["canvas"] == canvas).all() and (canvas % 32 == 0).all()
-        assert (plan["image_size"] == plan["image_size"][0]).all()
+        assert (plan["canvas"] == canvas).all() and (
+            plan["image_size"] == plan["image_size"][0]
+        ).all()
+        short, longest = plan["image_size"][0]
+        for index in plan["indices"][:, 0]:
+            assert (resize_shape(sizes[index], (short, longest)) <= canvas).all()
+        largest = {edge for edge in canvas if edge not in canvas_edges(short, longest)}
+        assert all(edge % 32 == 0 and edge <= 1344 for edge in largest)
     assert used <= set(many.canvas_sizes)
-    assert len({size for size in many.canvas_sizes}) <= 9 * 6
-    assert edges  # the edges of 1:1, 4:3 and longest:short
+    assert len(many.short_sides) == 6 and len(many.canvas_sizes) <= 9 * 6
 
 
 def test_quarter_turns_transpose_the_canvas():
@@ -118,6 +139,15 @@ def test_datasets_with_one_seed_agree_and_reshuffle():
     assert second_epoch != [batch["image_ids"].numpy().tolist() for batch in batches[0]]
     second.set_epoch(1)
     assert epoch_ids(second) == second_epoch  # To resume at epoch 1.
+
+
+def test_the_digest_is_that_of_the_images_and_their_boxes():
+    def digest(**options):
+        return load_shapes("train", **{"num_images": 4, "size": 32, **options}).digest
+
+    assert digest() == digest(batch_size=2, train=True, seed=9)
+    others = [digest(num_images=5), digest(size=64), digest(objects=(5, 5))]
+    assert len({digest(), *others}) == 4
 
 
 def test_mosaics_end_with_their_epochs():

@@ -134,6 +134,36 @@ def test_streamed_training_is_full_seeded_and_complete(builder):
     assert len(seen) == 12 and set(seen) == set(range(1000, 1010))
 
 
+def test_a_streamed_epoch_has_its_own_order_wherever_it_begins(builder):
+    """Order and pixels follow from seed and epoch, not from how often the dataset was read."""
+    options = {"batch_size": 4, "image_size": (32, 48), "train": True, "streaming": True}
+    options["augmentation"] = Augmentation(scale=(0.5, 1.5), hue=0.1)
+
+    def batches(dataset):
+        return [(b["image_ids"].numpy().tolist(), b["images"].numpy()) for b in dataset]
+
+    def order(epoch):
+        return [image_id for ids, _ in epoch for image_id in ids]
+
+    ds = load_tfds(builder, "train", seed=3, **options)
+    epochs = [batches(ds) for _ in range(3)]
+    orders = [order(epoch) for epoch in epochs]
+    assert len({tuple(ids) for ids in orders}) == 3
+    assert all(set(ids) == set(range(1000, 1010)) for ids in orders)
+    other = load_tfds(builder, "train", seed=4, **options)
+    assert order(batches(other)) != orders[0]
+
+    again = load_tfds(builder, "train", seed=3, **options)
+    again.set_epoch(2)
+    rest = again.from_position(1, 2)
+    assert len(rest) == 1
+    for found, expected in ((batches(rest), epochs[1][2:]), (batches(again), epochs[2])):
+        for (ids, images), (other_ids, other_images) in zip(found, expected, strict=True):
+            assert ids == other_ids
+            np.testing.assert_array_equal(images, other_images)
+        again.set_epoch(2)
+
+
 def test_streaming_shards_read_files_of_their_own(tmp_path):
     """Together they see every image; each has its half of every batch."""
     config = tfds.download.DownloadConfig(num_shards=4)

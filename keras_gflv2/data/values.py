@@ -137,6 +137,8 @@ def batch_ids(image_ids):
 
 def _to_float(value):
     """The number that a value is or holds, None if it is none."""
+    if type(value) is float:  # Most are, of millions.
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     # Python reads "1_0" as 10; no other program does.

@@ -176,21 +176,26 @@ class DataContract:
         num_classes: class ids are 0..num_classes - 1, or -1 for padding.
         bounding_box_format: the format of the boxes.
         class_names: list of names in the order of the ids, or None.
+        padding_color: RGB of what is outside of an image, in 0..255, or None.
     """
 
     num_classes: int
     bounding_box_format: str
     class_names: list | None = None
+    padding_color: tuple | None = None
 
     @classmethod
     def of(cls, model):
         """The contract of a `GFLV2`, or of anything with its attributes."""
         return cls(
-            model.num_classes, model.bounding_box_format, getattr(model, "class_names", None)
+            model.num_classes,
+            model.bounding_box_format,
+            getattr(model, "class_names", None),
+            getattr(model, "padding_colour", None),
         )
 
     def check_dataset(self, dataset):
-        """Compares what a dataset says of itself: class names, box format.
+        """Compares what a dataset says of itself: class names, box format, color of the padding.
 
         Raises:
             ValueError: the boxes are of another format, or the classes do not agree.
@@ -203,6 +208,14 @@ class DataContract:
                 f"bounding_box_format={self.bounding_box_format!r}. Load the dataset with "
                 f"bounding_box_format={self.bounding_box_format!r}, or make the model with the "
                 "dataset's."
+            )
+        color = getattr(dataset, "padding_color", None)
+        if color and self.padding_color and not np.allclose(color, self.padding_color, atol=0.01):
+            warnings.warn(
+                f"The dataset pads images with the RGB {tuple(color)}, which is not what the "
+                f"model's backbone normalizes to zero, {self.padding_color}. Load the dataset with "
+                "padding_color=model.padding_colour.",
+                stacklevel=4,
             )
 
     def check_class_names(self, names):

@@ -196,7 +196,11 @@ def test_what_a_dataset_says_of_itself_is_compared(model):
         model.fit(dataset, verbose=0)
     with pytest.raises(ValueError, match=r"'xywh'.*bounding_box_format='xyxy'"):
         model.fit(tf_dataset([BATCH]), validation_data=dataset, verbose=0)
-    contract = DataContract(3, "xyxy", ["a", "b", "c"])
+    contract = DataContract(3, "xyxy", ["a", "b", "c"], padding_color=(124, 116, 104))
+    del dataset.bounding_box_format
+    dataset.padding_color = (0, 0, 0)
+    with pytest.warns(UserWarning, match="padding_color=model.padding_colour"):
+        contract.check_dataset(dataset)
     with pytest.raises(ValueError, match="different order"):
         contract.check_class_names(["b", "a", "c"])
     with pytest.raises(ValueError, match="has 2"):

@@ -551,6 +551,9 @@ class GFLV2(keras.Model):
     def predict(self, x, *args, **kwargs):
         """Detections in a batch, an array or a dataset of images.
 
+        Batches run as they are padded, and padding changes scores a little: normalization over
+        groups of channels sees it. `detect` and evaluation pad each image by itself.
+
         Args:
             x: images (B, H, W, 3), a dictionary with "images" and, optionally, "image_sizes", or
                 a dataset of either.

@@ -59,7 +59,11 @@ def variable_settings(optimizer, model):
     return {
         "built": optimizer.built,
         "trained": None if None in trained or trained == trainable else trained,
-        "without_weight_decay": sorted(indices[key] for key in excluded if key in indices),
+        "without_weight_decay": [
+            i
+            for i, variable in enumerate(model.variables)
+            if optimizer._var_key(variable) in excluded
+        ],
         "without_weight_decay_pattern": pattern and pattern.pattern,
     }
 

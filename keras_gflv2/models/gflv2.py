@@ -391,6 +391,7 @@ class GFLV2(keras.Model):
             raise
 
     def _get_jax_state(self, **parts):
+        separate_averages(getattr(self, "optimizer", None))
         state = super()._get_jax_state(**parts)
         # An error before the end of the first step finds them here.
         self._jax_state = dict(zip((part for part in JAX_STATE if parts.get(part)), state))
@@ -443,10 +444,6 @@ class GFLV2(keras.Model):
             # Made anew by each `fit`: which weights train may have changed.
             self._data_parallel_step = DataParallelStep(self)
         return super().make_train_function(force)
-
-    def _get_jax_state(self, *args, **kwargs):
-        separate_averages(getattr(self, "optimizer", None))
-        return super()._get_jax_state(*args, **kwargs)
 
     def _maybe_symbolic_build(self, *args, **kwargs):
         # Keras would build the model from the mean of a batch over all replicas, which dictionaries

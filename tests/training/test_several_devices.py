@@ -103,6 +103,7 @@ def on_one_device(tmp_path_factory):
     return weights, log
 
 
+@pytest.mark.slow  # Two devices are followed in models/test_devices.py, the command's data below.
 def test_devices_of_one_machine(on_one_device, tmp_path):
     output = result(start(tmp_path / "run", "--devices", "2"))
     assert "on 2 devices" in output

@@ -117,7 +117,7 @@ def test_fit_trains_at_the_planned_rate():
     # 2 images a step: 0.16 * 2 / 16 = 0.02; one step of warm-up, then a cosine over four steps.
     fall = [0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * step / 4)) for step in range(4)]
     expected = 0.02 * np.array(fall) * [0.01, 1, 1, 1]
-    for before, after, rate in zip(values, values[1:], expected, strict=True):
+    for before, after, rate in zip(values[:-1], values[1:], expected, strict=True):
         np.testing.assert_allclose(before - after, rate, rtol=1e-2, atol=1e-6)
 
 

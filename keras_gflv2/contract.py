@@ -10,7 +10,7 @@ import warnings
 import keras
 import numpy as np
 
-from keras_gflv2.images import check_pixels
+from keras_gflv2.images import pixel_problem, pixel_statistics
 
 BOX_FORMATS = (
     "xyxy", "yxyx", "xywh", "center_xywh", "center_yxhw", "rel_xyxy", "rel_yxyx", "rel_xywh",
@@ -248,16 +248,6 @@ class DataContract:
                 stacklevel=4,
             )
 
-    def check_batch(self, images, targets):
-        """Checks the values of a batch as arrays: see `check_pixels` and `check_targets`.
-
-        Raises:
-            ValueError: naming what cannot be meant.
-        """
-        check_pixels(images)
-        if targets:
-            self.check_targets(targets, np.shape(images)[1:3])
-
     def check_targets(self, targets, image_shape):
         """Checks the values of boxes and classes.
 
@@ -308,6 +298,25 @@ class DataContract:
                 f"{wrong.size} others, e.g. {wrong[:5].tolist()}. The model has "
                 f"num_classes={self.num_classes}."
             )
+
+
+def check_pixels(images):
+    """Warns where an image of a batch (B, H, W, 3) is plainly not RGB in 0..255."""
+    if images.dtype != np.uint8 and images.size:
+        warn_of_pixels(*pixel_statistics(images))
+
+
+def warn_of_pixels(low, high, has_fractions):
+    """The same of what `pixel_statistics` found.
+
+    Raises:
+        ValueError: pixels are NaN or infinite.
+    """
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise ValueError("Images have pixels that are NaN or infinite.")
+    problem = pixel_problem(low, high, has_fractions)
+    if problem:
+        warnings.warn(f"An image {problem}", stacklevel=3)
 
 
 def _check_image_sizes(sizes, batch, image_shape):

@@ -13,8 +13,8 @@ import warnings
 import keras
 import numpy as np
 
-from keras_gflv2.contract import dense, unpack
-from keras_gflv2.images import PIXEL_SAMPLES, check_pixel_range, check_pixels
+from keras_gflv2.contract import check_pixels, dense, unpack, warn_of_pixels
+from keras_gflv2.images import PIXEL_SAMPLES
 
 SHAPES = {
     "boxes": (None, None, 4),
@@ -172,7 +172,7 @@ class Feeding:
 
     def _check_values(self, image_shape, pixels, targets):
         if pixels:
-            check_pixel_range(*pixels)
+            warn_of_pixels(*pixels)
         self.num_batches += 1
         if "boxes" in targets:
             self.contract.check_targets(targets, image_shape)

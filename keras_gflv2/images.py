@@ -90,39 +90,43 @@ def read_image_size(source, name=None):
     return height, width, orientation
 
 
-def check_pixels(images, subject="The images have"):
-    """Raises ValueError where pixels of images (..., H, W, 3) are plainly not RGB in 0..255."""
-    if images.dtype == np.uint8 or 0 in images.shape:
-        return
+def pixel_statistics(images):
+    """Least, greatest, and whether any lies between 0 and 1, of a sample of each image's pixels.
+
+    Args:
+        images: array (..., H, W, 3).
+
+    Returns:
+        Three arrays (...), for `pixel_problem`.
+    """
     step_y, step_x = (max(side // PIXEL_SAMPLES, 1) for side in images.shape[-3:-1])
     sample = images[..., ::step_y, ::step_x, :].astype("float32")
     axes = (-3, -2, -1)
     has_fractions = np.any((sample > 0) & (sample < 1), axis=axes)
-    check_pixel_range(sample.min(axis=axes), sample.max(axis=axes), has_fractions, subject)
+    return sample.min(axis=axes), sample.max(axis=axes), has_fractions
 
 
-def check_pixel_range(low, high, has_fractions, subject="The images have"):
-    """Raises ValueError where the pixels of an image cannot be RGB in 0..255.
+def pixel_problem(low, high, has_fractions):
+    """What tells that pixels are not RGB in 0..255, as the end of a sentence; None if nothing does.
 
     Args:
-        low, high: the least and the greatest of each image, (B,) or ().
+        low, high: the least and the greatest pixel of each image, (B,) or ().
         has_fractions: whether any lies between 0 and 1, likewise. A black image of whole numbers
             is nothing unusual.
-        subject: how the error's sentence begins.
     """
     low, high = np.atleast_1d(low), np.atleast_1d(high)
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise ValueError(f"{subject} pixels that are NaN or infinite.")
     is_scaled = (high <= 1) & np.atleast_1d(has_fractions)
     is_normalized = (low <= -0.5) & (high < 16)
     wrong = is_scaled | is_normalized | (low < PIXEL_RANGE[0]) | (high > PIXEL_RANGE[1])
-    if wrong.any():
-        first = int(np.argmax(wrong))
-        raise ValueError(
-            f"{subject} pixels of {low[first]:.4g}..{high[first]:.4g}, but the model expects RGB "
-            "in 0..255 and normalizes it itself. Multiply images of 0..1 by 255, and leave out "
-            "other preprocessing."
-        )
+    wrong |= ~(np.isfinite(low) & np.isfinite(high))
+    if not wrong.any():
+        return None
+    first = int(np.argmax(wrong))
+    return (
+        f"has pixels of {low[first]:.4g}..{high[first]:.4g}, but detectors expect RGB in 0..255 "
+        "and normalize it themselves. Multiply images of 0..1 by 255, and leave out other "
+        "preprocessing."
+    )
 
 
 def describe_source(source):
@@ -284,7 +288,9 @@ def _array_to_rgb(array, name):
     elif array.dtype != np.uint8:
         if not np.isfinite(array).all():
             raise ValueError(f"The image array {name} contains values that are not finite.")
-        check_pixels(array, f"The image array {name} has")
+        problem = pixel_problem(*pixel_statistics(array))
+        if problem:  # rounded, an image of 0..1 would be black
+            raise ValueError(f"The image array {name} {problem}")
         array = np.clip(np.rint(array), 0, 255)
     array = array[..., :3].astype("uint8")
     return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))

@@ -10,7 +10,7 @@ from common import random_batch, small_model
 
 from keras_gflv2.contract import DataContract
 from keras_gflv2.feeding import training_size
-from keras_gflv2.images import check_pixels, read_image
+from keras_gflv2.images import pixel_problem, pixel_statistics, read_image
 
 BATCH = random_batch()
 IMAGES, BOXES = BATCH["images"], BATCH["bounding_boxes"]
@@ -110,17 +110,21 @@ def test_an_error_of_the_data_leaves_the_weights(model, expected):
     np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-5)
 
 
-def test_scaled_pixels_are_refused_wherever_images_go_in(model):
+def test_scaled_pixels_are_told_wherever_images_go_in(model):
     scaled = IMAGES / 255
     for call in (
         lambda: model.fit(scaled, BOXES, verbose=0),
+        lambda: model.evaluate(tf_dataset([{**BATCH, "images": scaled}]), verbose=0),
         lambda: model.predict(scaled, verbose=0),
         lambda: model.predict(tf.data.Dataset.from_tensors(scaled), verbose=0),
         lambda: model.predict_on_batch(scaled),
-        lambda: model.detect([scaled[0]]),
     ):
-        with pytest.raises(ValueError, match=r"0\.\.255"):
+        with pytest.warns(UserWarning, match=r"RGB in 0\.\.255"):
             call()
+    with pytest.raises(ValueError, match=r"RGB in 0\.\.255"):  # it would be rounded to black
+        model.detect([scaled[0]])
+    with pytest.raises(ValueError, match="NaN"):
+        model.predict(np.full_like(IMAGES, np.nan), verbose=0)
 
 
 @pytest.mark.parametrize(
@@ -139,13 +143,12 @@ def test_scaled_pixels_are_refused_wherever_images_go_in(model):
 def test_pixels_are_those_of_0_to_255(image, is_accepted):
     """Also of one image among others, whose range is right."""
     batch = np.stack([np.full((8, 8, 3), 128, "float32"), image])
+    assert (pixel_problem(*pixel_statistics(batch)) is None) == is_accepted
     if is_accepted:
-        check_pixels(batch)
         assert read_image(image).dtype == np.uint8
-        return
-    for check in (lambda: check_pixels(batch), lambda: read_image(image)):
-        with pytest.raises(ValueError, match=r"pixels|finite"):
-            check()
+    else:
+        with pytest.raises(ValueError, match=r"0\.\.255|finite"):
+            read_image(image)
 
 
 def test_a_batch_without_objects_has_a_finite_loss_and_is_told(model):
@@ -224,7 +227,7 @@ def test_what_a_dataset_says_of_itself_is_compared(model):
 )
 def test_targets_that_cannot_be_meant_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        DataContract(3, "xyxy").check_batch(IMAGES, {**BOXES, **change})
+        DataContract(3, "xyxy").check_targets({**BOXES, **change}, IMAGES.shape[1:3])
 
 
 @pytest.mark.parametrize("box_format", ["xywh", "center_xywh", "rel_yxyx", "center_yxhw"])

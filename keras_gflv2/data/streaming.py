@@ -21,6 +21,7 @@ from keras_gflv2.images import read_image
 
 SHUFFLE_BUFFER = 2048  # encoded images
 STREAM_BOXES_MULTIPLE = 32
+GRAPH_SEED = 1
 
 
 class StreamPipeline:
@@ -185,6 +186,9 @@ def _in_order(examples, shuffle, seed, wanted):
     def ordered(seed):
         if not shuffle:
             return examples
+        # The order is that of `seed` whatever the global one is, which stays as it is: this is
+        # the seed of a graph. With a global seed of 0 TensorFlow fails on a tensor for `seed`.
+        tf.random.set_seed(GRAPH_SEED)
         return examples.shuffle(SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=False)
 
     if wanted is None:

@@ -17,6 +17,7 @@ from keras_gflv2.contract import (
     DataContract,
     at_least_one_box,
     check_box_format,
+    check_pixels,
     unpack,
     usable,
 )
@@ -28,7 +29,7 @@ from keras_gflv2.feeding import (
     training_size,
     with_callback,
 )
-from keras_gflv2.images import check_pixels, read_image, resize_image, resize_shape
+from keras_gflv2.images import read_image, resize_image, resize_shape
 from keras_gflv2.layer_settings import LayerSettings, default_policy
 from keras_gflv2.layers import FeaturePyramid, GFLHead, Integral, PadToMultiple
 from keras_gflv2.losses import DistributionFocalLoss, GIoULoss, QualityFocalLoss
@@ -324,8 +325,10 @@ class GFLV2(keras.Model):
             **kwargs, and the others: as in `keras.Model.fit`.
 
         Raises:
-            ValueError: a batch has pixels, boxes or classes that cannot be meant, or a dataset has
-                other classes or another box format than the model.
+            ValueError: a batch has boxes or classes that cannot be meant, or a dataset has other
+                classes or another box format than the model.
+
+        Warns of images whose pixels are not RGB in 0..255.
         """
         arguments = {
             "batch_size": batch_size,

@@ -117,6 +117,7 @@ def test_padding_color(builder, streaming):
 
 
 def test_streamed_training_is_full_seeded_and_complete(builder):
+    tf.random.set_seed(0)  # as keras.utils.set_random_seed does
     options = {
         "batch_size": 4,
         "image_size": ((32, 64), 96),

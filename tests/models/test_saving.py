@@ -81,6 +81,8 @@ def freeze_all_but_the_pyramid(model):
 
 
 def train_frozen_stages(model):
+    # On TensorFlow, Keras takes no notice of a value that is the old one.
+    model.backbone.trainable = False
     model.backbone.trainable = True
 
 

@@ -110,6 +110,7 @@ def test_devices_of_one_machine(on_one_device, tmp_path):
     assert_same(on_one_device, outcome(tmp_path / "run"))
 
 
+@pytest.mark.slow  # Two processes are followed in models/test_devices.py.
 def test_machines(on_one_device, tmp_path):
     """Two processes of one machine, each as if it were one; the first writes and speaks."""
     ports = two_free_ports()

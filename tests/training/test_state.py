@@ -74,7 +74,7 @@ FEW = [] if keras.backend.backend() == "tensorflow" else [pytest.mark.slow]
 
 @pytest.mark.parametrize(
     "kills, training",
-    [pytest.param(2, SHORT, marks=FEW), pytest.param(20, LONG, marks=pytest.mark.slow)],
+    [pytest.param(1, SHORT, marks=FEW), pytest.param(20, LONG, marks=pytest.mark.slow)],
 )
 def test_killed_at_random_moments(tmp_path, kills, training):
     expected = finish(tmp_path / "whole", *training)

@@ -176,7 +176,10 @@ class Feeding:
         self.num_batches += 1
         if "boxes" in targets:
             self.contract.check_targets(targets, image_shape)
-            self.num_objects += int(np.sum(targets["classes"] >= 0))
+            is_object = targets["classes"] >= 0
+            if "ignored" in targets:
+                is_object = is_object & (targets["ignored"] == 0)
+            self.num_objects += int(np.sum(is_object))
 
     def _guard(self, check, *arguments):
         try:

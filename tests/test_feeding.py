@@ -9,7 +9,7 @@ import tensorflow as tf
 from common import random_batch, small_model
 
 from keras_gflv2.contract import DataContract
-from keras_gflv2.feeding import training_size
+from keras_gflv2.feeding import Feeding, training_size
 from keras_gflv2.images import pixel_problem, pixel_statistics, read_image
 
 BATCH = random_batch()
@@ -157,6 +157,16 @@ def test_a_batch_without_objects_has_a_finite_loss_and_is_told(model):
     with pytest.warns(UserWarning, match="None of 1 batches had an object"):
         history = model.fit(IMAGES, nothing, verbose=0).history
     assert history["loss"][0] > 0 and history["box_loss"][0] == 0
+
+
+def test_objects_that_are_all_ignored_are_told_as_none():
+    for ignored, count in ((np.ones_like(BOXES["classes"]), 1), (np.eye(2, 3), 0)):
+        feeding = Feeding(DataContract(3, "xyxy"))
+        feeding.checked(IMAGES, {**BOXES, "ignored": ignored})
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            feeding.tell()
+        assert sum("had an object" in str(w.message) for w in caught) == count
 
 
 def test_fit_draws_each_epoch_once(model):

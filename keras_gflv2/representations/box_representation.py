@@ -42,8 +42,7 @@ class BoxRepresentation(Part):
         raise NotImplementedError
 
     def spread(self, raw, at):
-        """Standard deviations (B, A, 4) in pixels of the sides; None where they are not predicted.
-        """
+        """Standard deviations (B, A, 4) in pixels of the sides; None where they are not predicted."""
         return None
 
     def clip(self, boxes, image_sizes):

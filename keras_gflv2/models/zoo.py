@@ -8,6 +8,7 @@ import keras
 
 from keras_gflv2.backbones import Res2Net, ResNet
 from keras_gflv2.checkpoints import registry
+from keras_gflv2.checkpoints.convert import read_deformable_stages
 from keras_gflv2.checkpoints.presets import Preset
 
 _COCO_NAMES = """person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light,
@@ -24,8 +25,8 @@ DRIVE = "https://drive.usercontent.google.com/download?id={}&export=download&con
 PADDLE = "https://paddledet.bj.bcebos.com/models/"
 OPENMMLAB = "https://download.openmmlab.com/mmdetection/v2.0/"
 OPENMMLAB_MIRROR = "https://openmmlab.oss-cn-hangzhou.aliyuncs.com/mmdetection/v2.0/"
-# When a training of mmdetection began, at the end of the name of its file.
 FCOS = "fcos_center-normbbox-centeronreg-giou_r50_caffe_fpn_gn-head_1x_coco"
+# When a training of mmdetection began, at the end of the name of its file.
 DATE = re.compile(r"_\d{8}(_\d{6})?$")
 # As in the official trainings: the stem and the first stage do not train.
 FROZEN_STAGES = 1
@@ -69,6 +70,12 @@ class DetectorPreset(Preset):
         """Width of the detector's head."""
         parameter = inspect.signature(self.detector_class).parameters["head_channels"]
         return self.arguments.get("head_channels", parameter.default)
+
+    def read_arguments(self, arrays):
+        # Names and configurations of the published files disagree on the version; they decide.
+        found = read_deformable_stages(arrays)
+        found.pop("deformable_stages")
+        return {"backbone_arguments": found} if found else {}
 
     def build(self, backbone_arguments=None, **overrides):
         """The detector without its weights, some constructor arguments replaced."""

@@ -69,6 +69,24 @@ def test_every_tensor_is_one_variable(preset):
     load_checkpoint(model, arrays)  # which compares the shapes
 
 
+# Presets whose lists are not at hand: those that have the backbone, and the rest.
+PARTS = {
+    "gflv1_r101_coco": ("r101_coco", "gflv1_r50_1x_coco"),
+    "gflv1_r101_dcn_coco": ("r101_dcn_coco", "gflv1_r50_1x_coco"),
+    "gflv1_x101_dcn_coco": ("x101_dcn_coco", "gflv1_r50_1x_coco"),
+    "atss_r101_1x_coco": ("r101_coco", "atss_r50_1x_coco"),
+}
+
+
+@pytest.mark.parametrize("preset", PARTS)
+def test_deeper_networks_have_the_tensors_of_their_parts(preset):
+    of_backbone, rest = (zeros(name) for name in PARTS[preset])
+    arrays = {key: value for key, value in of_backbone.items() if key.startswith("backbone.")}
+    arrays |= {key: value for key, value in rest.items() if not key.startswith("backbone.")}
+    record = DETECTORS[preset]
+    load_checkpoint(record.build(**record.read_arguments(arrays)), arrays)
+
+
 @pytest.mark.parametrize("preset", LISTS)
 def test_the_file_tells_its_detector(preset):
     record = DETECTORS[preset]

@@ -1,11 +1,20 @@
 import keras
 from keras import ops
+
 from keras_gflv2 import boxes
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
 class FocalLoss(keras.losses.Loss):
-    def __init__(self, alpha=0.25, gamma=2.0, from_logits=True, reduction="sum_over_batch_size", name="focal_loss", dtype=None):
+    def __init__(
+        self,
+        alpha=0.25,
+        gamma=2.0,
+        from_logits=True,
+        reduction="sum_over_batch_size",
+        name="focal_loss",
+        dtype=None,
+    ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.alpha, self.gamma, self.from_logits = alpha, gamma, from_logits
 

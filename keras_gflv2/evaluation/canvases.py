@@ -9,8 +9,8 @@ import keras
 import numpy as np
 
 from keras_gflv2.boxes import ceil_divide
+from keras_gflv2.grid import SIZE_MULTIPLE
 from keras_gflv2.images import MEAN_COLOUR
-from keras_gflv2.models.gflv2 import SIZE_MULTIPLE
 
 # Pixels of images that wait for others of their canvas: 40 images of 800 x 1333.
 WAITING_BYTES = 2**29

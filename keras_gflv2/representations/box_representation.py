@@ -17,11 +17,13 @@ class BoxRepresentation(Part):
     Attributes:
         output_name: key of the raw numbers among the outputs of the model.
         shape: of the raw numbers of one location, e.g. (4,).
+        has_spread: whether `spread` knows how sure a side is.
         edge: how many pixels before the right and bottom edge of an image its boxes end.
     """
 
     output_name = "boxes"
     shape = (4,)
+    has_spread = False
     edge = 0.0
 
     @property
@@ -42,10 +44,12 @@ class BoxRepresentation(Part):
         raise NotImplementedError
 
     def spread(self, raw, at):
-        """Standard deviations (B, A, 4) in pixels of the sides; None where they are not predicted."""
-        return None
+        """Standard deviations (B, A, 4) in pixels of the sides, where `has_spread`."""
+        raise NotImplementedError
 
     def clip(self, boxes, image_sizes):
         """Boxes (B, A, 4) cut at the edges of each image: `image_sizes` (B, 2) in pixels."""
-        sizes = ops.cast(image_sizes, "float32")[:, None] - self.edge  # (B, 1, 2)
+        sizes = ops.cast(image_sizes, "float32")[:, None]  # (B, 1, 2)
+        if self.edge:
+            sizes = sizes - self.edge
         return box_ops.clip(boxes, sizes[..., :1], sizes[..., 1:])

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from keras_gflv2.boxes import ceil_divide
-from keras_gflv2.models.gflv2 import SIZE_MULTIPLE
+from keras_gflv2.grid import SIZE_MULTIPLE
 from keras_gflv2.serving import quantization
 from keras_gflv2.serving.saved_model import in_tensorflow
 

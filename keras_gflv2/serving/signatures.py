@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_gflv2.models.gflv2 import SIZE_MULTIPLE
+from keras_gflv2.grid import SIZE_MULTIPLE
 from keras_gflv2.serving import headers, pictures
 
 STATUS = {

@@ -8,7 +8,6 @@ from keras_gflv2 import boxes as box_ops
 from keras_gflv2.assigners import ATSSAssigner
 from keras_gflv2.backbones.pyramid import feature_extractor
 from keras_gflv2.backbones.resnet import PIXEL_MEAN
-from keras_gflv2.checkpoints.presets import save_to_directory
 from keras_gflv2.checkpoints.weight_files import check_store
 from keras_gflv2.contract import DataContract, check_box_format, check_pixels, unpack
 from keras_gflv2.feeding import Feeding
@@ -16,8 +15,9 @@ from keras_gflv2.grid import AnchorGrid
 from keras_gflv2.layer_settings import LayerSettings, default_policy
 from keras_gflv2.layers import DenseHead, FeaturePyramid, PadToMultiple
 from keras_gflv2.losses import Criterion
-from keras_gflv2.models import presets, saving
+from keras_gflv2.models import saving
 from keras_gflv2.models.detect import detect
+from keras_gflv2.models.detector_presets import DetectorPresets
 from keras_gflv2.postprocessing import PredictionDecoder
 from keras_gflv2.replicas import OneDevicePrediction, is_spread
 from keras_gflv2.representations import GeneralDistribution
@@ -26,7 +26,7 @@ from keras_gflv2.training.detector_training import DetectorTraining
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
-class DenseDetector(DetectorTraining):
+class DenseDetector(DetectorPresets, DetectorTraining):
     """A one-stage detector: every location of every level predicts a class and a box.
 
     One detector is a backbone, a feature pyramid, a head, and parts that can each be replaced:
@@ -342,42 +342,6 @@ class DenseDetector(DetectorTraining):
         return box_ops.convert(boxes, self.bounding_box_format, target, height, width)
 
     # === Saving ===
-
-    presets = presets.descriptions()
-
-    @classmethod
-    def from_preset(cls, preset, load_weights=True, **overrides):
-        """A detector with trained weights.
-
-        Published weights are downloaded once, converted, and kept in Keras's cache folder.
-
-        Args:
-            preset: a name in `presets`, a folder that `save_to_preset` wrote, or an hf:// or
-                kaggle:// handle of one.
-            load_weights: False gives the architecture with fresh weights, without a network.
-            **overrides: constructor arguments to change, e.g. `class_names`, `num_classes`,
-                `bounding_box_format`. The rows of the classification convolution follow the class
-                names; those of other names, or without names of another number, start anew.
-
-        Raises:
-            ValueError: there is no such preset; or a folder is not whole, names classes that are
-                not loaded from files, or has sizes or values that its weights cannot have.
-            keras_gflv2.checkpoints.DownloadError: the weights cannot be had; the message says from
-                where, and how to go on without a network.
-        """
-        return presets.load(cls, preset, load_weights, overrides)
-
-    def save_to_preset(self, directory, weights_dtype=None):
-        """Writes configuration and weights to a folder that `from_preset` loads exactly.
-
-        Args:
-            directory: folder to write, made if it is not there.
-            weights_dtype: "float16" stores the weights in half the size, rounded.
-
-        Returns:
-            Path of the folder.
-        """
-        return save_to_directory(self, directory, weights_dtype)
 
     def load_own_variables(self, store):
         check_store(store)  # Keras gives the whole file to the model, before its layers.

@@ -59,6 +59,12 @@ def giou(a, b, epsilon=1e-7):
     return shared / union - (hull_area - union) / hull_area
 
 
+def zero_absent(boxes, is_present):
+    """`boxes` (..., 4), with zeros for those that are absent (...) or not finite."""
+    has_meaning = is_present & ops.all(ops.isfinite(boxes), axis=-1)
+    return ops.where(has_meaning[..., None], boxes, 0.0)
+
+
 def convert(boxes, source, target, height, width):
     """Boxes (..., 4) of one of KerasCV's formats in another; relative ones refer to the sizes."""
     boxes = ops.cast(boxes, "float32")

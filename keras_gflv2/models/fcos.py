@@ -34,14 +34,15 @@ class FCOS(DenseDetector):
             off them, as in GFLV2 (Table 5, second row of the pair): distances
             in strides from the location.
         reg_max: last bin of a distribution, in strides, where `distribution_guided`.
-        center_radius: half of the side, in strides, of the square around an object's center in which
-            locations answer for it; None for all of the object.
+        center_radius: half of the side, in strides, of the square around an object's center in
+            which locations answer for it; None for all of the object.
         normalized_distances: whether distances are relu(x) strides, instead of exp(x) pixels.
         centerness_tower: which tower predicts the centerness, "box" or "classification".
         giou: whether the box loss is 1 - GIoU, instead of -log(IoU).
         grid, representation, quality, assigner, criterion: parts to use instead of its own.
         prediction_decoder, fpn_channels, head_channels, head_depth, head_norm_groups, class_names,
             image_size, name, trainable, dtype: see `DenseDetector`.
+        head_tower_bias: whether tower convolutions have a bias, as the published detector's.
 
     Call argument: images (B, H, W, 3) of any size. Returns {"scores" (B, A,
     num_classes), "class_logits", "centerness" (B, A) logits, "box_distances"
@@ -71,6 +72,7 @@ class FCOS(DenseDetector):
         head_channels: int = 256,
         head_depth: int = 4,
         head_norm_groups: int | None = 32,
+        head_tower_bias: bool = False,
         class_names=None,
         image_size=(800, 1333),
         name: str = "fcos",
@@ -107,6 +109,7 @@ class FCOS(DenseDetector):
             head_channels=head_channels,
             head_depth=head_depth,
             head_norm_groups=head_norm_groups,
+            head_tower_bias=head_tower_bias,
             class_names=class_names,
             image_size=image_size,
             name=name,

@@ -34,8 +34,8 @@ class FCOS(DenseDetector):
             off them, as in GFLV2 (Table 5, second row of the pair): distances
             in strides from the location.
         reg_max: last bin of a distribution, in strides, where `distribution_guided`.
-        center_radius: half of the side, in strides, of the square around an object's center in which
-            locations answer for it; None for all of the object.
+        center_radius: half of the side, in strides, of the square around an object's center in
+            which locations answer for it; None for all of the object.
         normalized_distances: whether distances are relu(x) strides, instead of exp(x) pixels.
         centerness_tower: which tower predicts the centerness, "box" or "classification".
         giou: whether the box loss is 1 - GIoU, instead of -log(IoU).
@@ -64,7 +64,6 @@ class FCOS(DenseDetector):
         centerness_tower: str = "box",
         giou: bool = True,
         fpn_relu: bool = False,
-        head_tower_bias: bool = False,
         grid=None,
         representation=None,
         quality=None,
@@ -75,6 +74,7 @@ class FCOS(DenseDetector):
         head_channels: int = 256,
         head_depth: int = 4,
         head_norm_groups: int | None = 32,
+        head_tower_bias: bool = False,
         class_names=None,
         image_size=(800, 1333),
         name: str = "fcos",

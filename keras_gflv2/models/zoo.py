@@ -60,7 +60,7 @@ class DetectorPreset(Preset):
     detector: str = "GFLV2"
     backbone: type = ResNet
     backbone_arguments: dict
-    arguments: dict = dataclasses.field(default_factory=lambda: {"num_classes": len(COCO_CLASSES)})
+    arguments: dict
 
     @property
     def detector_class(self):

@@ -1,0 +1,167 @@
+"""Where a detector looks: the size of a batch in; locations, strides and anchors out.
+
+The one place that knows strides, offsets, anchors, to which multiple images are padded, and how
+large the map of each level is.
+"""
+
+import dataclasses
+import functools
+import math
+
+import keras
+from keras import ops
+
+from keras_gflv2 import boxes as box_ops
+from keras_gflv2.parts import Part
+
+STRIDES = (8, 16, 32, 64, 128)
+# The coarsest level that convolutions reach evenly; P6 and P7 round up.
+SIZE_MULTIPLE = 32
+
+
+@dataclasses.dataclass
+class Locations:
+    """The A places of a batch that each predict one box: level by level, row by row.
+
+    Where a cell has several anchors, each is a location, and the anchors of a cell follow one
+    another.
+
+    Attributes:
+        points: (A, 2) x and y in pixels of the network's input.
+        strides: (A, 1) pixels between neighboring cells of the location's level.
+        shapes: list of (rows, columns), one per level; ints, or scalar tensors in a graph.
+        grid: the `AnchorGrid` that they are of.
+    """
+
+    points: object
+    strides: object
+    shapes: list
+    grid: "AnchorGrid"
+
+    @property
+    def lengths(self):
+        """How many locations each level has, as a list."""
+        return [rows * columns * self.grid.anchors_per_cell for rows, columns in self.shapes]
+
+    @property
+    def count(self):
+        """A, as an int or a scalar tensor."""
+        return ops.shape(self.points)[0]
+
+    def with_scale(self, scale):
+        """The same locations with anchors of another scale."""
+        grid = AnchorGrid(**{**self.grid.get_config(), "scale": scale})
+        return dataclasses.replace(self, grid=grid)
+
+    @functools.cached_property
+    def levels(self):
+        """(A,) int32: the index of each location's level."""
+        finer = self.strides > ops.convert_to_tensor(self.grid.strides, dtype="float32")
+        return ops.sum(ops.cast(finer, "int32"), axis=-1)
+
+    @functools.cached_property
+    def cells(self):
+        """(A, 2) int32: column and row of each location's cell in the map of its level."""
+        corner = self.points - self.strides * self.grid.offset
+        return ops.cast(ops.round(corner / self.strides), "int32")
+
+    @functools.cached_property
+    def anchors(self):
+        """(A, 4) xyxy in pixels: the anchor of each location, centered at its point."""
+        grid = self.grid
+        if grid.anchors_per_cell == 1:
+            half = ops.repeat(self.strides * grid.scale / 2, 4, axis=-1)
+            return box_ops.boxes_from_distances(self.points, half)
+        halves = ops.convert_to_tensor(grid.half_sizes(), dtype="float32")  # (K, 2) in strides
+        # The anchors of a cell follow one another, so their sizes repeat through all cells.
+        per_cell = ops.reshape(self.strides, (-1, grid.anchors_per_cell, 1)) * halves[None]
+        half = ops.reshape(per_cell, (-1, 2))
+        return ops.concatenate([self.points - half, self.points + half], axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="keras_gflv2")
+class AnchorGrid(Part):
+    """Locations and anchors of all levels for an image of any size.
+
+    The location of cell (row i, column j) is the pixel ((j + offset) * stride,
+    (i + offset) * stride). GFL, ATSS and RetinaNet have no offset, FCOS and FoveaBox half a stride.
+    The anchors of a cell are `octaves` sizes of every ratio: `scale * 2^(k / octaves)` strides for
+    k = 0, 1, ..., octaves - 1.
+
+    Args:
+        strides: pixels between neighboring cells of each level, finest first.
+        offset: of a location in its cell, in strides.
+        scale: side of the square anchor in strides.
+        octaves: sizes of anchors per ratio.
+        ratios: height / width of the anchors.
+
+    Call arguments:
+        height, width: size of the batch in pixels, before the network pads it to
+            `size_multiple`; ints, or scalar tensors in a graph.
+
+    Returns `Locations`.
+
+    >>> at = keras_gflv2.AnchorGrid()(480, 640)
+    >>> at.points.shape, at.lengths    # (6390, 2), [4800, 1200, 300, 80, 20]
+    """
+
+    size_multiple = SIZE_MULTIPLE
+
+    def __init__(
+        self,
+        strides=STRIDES,
+        offset: float = 0.0,
+        scale: float = 8.0,
+        octaves: int = 1,
+        ratios=(1.0,),
+    ):
+        if octaves < 1 or not ratios or min(ratios) <= 0:
+            raise ValueError(
+                "`octaves` must be at least 1 and `ratios` positive numbers, at least one; got "
+                f"{octaves} and {tuple(ratios)}."
+            )
+        self.strides = tuple(strides)
+        self.offset = offset
+        self.scale = scale
+        self.octaves = octaves
+        self.ratios = tuple(ratios)
+
+    @property
+    def anchors_per_cell(self):
+        """How many anchors, and so locations, each cell has."""
+        return self.octaves * len(self.ratios)
+
+    def half_sizes(self):
+        """Half of width and height of each anchor of a cell, in strides: a list of pairs."""
+        sizes = [self.scale * 2 ** (k / self.octaves) for k in range(self.octaves)]
+        return [
+            (size / math.sqrt(ratio) / 2, size * math.sqrt(ratio) / 2)
+            for ratio in self.ratios
+            for size in sizes
+        ]
+
+    def __call__(self, height, width):
+        height, width = self.padded(height), self.padded(width)
+        shapes = [
+            (box_ops.ceil_divide(height, s), box_ops.ceil_divide(width, s)) for s in self.strides
+        ]
+        points, strides = [], []
+        for (rows, columns), stride in zip(shapes, self.strides):
+            y, x = ops.meshgrid(ops.arange(rows), ops.arange(columns), indexing="ij")
+            xy = ops.stack([ops.reshape(x, (-1,)), ops.reshape(y, (-1,))], axis=-1)
+            points.append(ops.cast(xy, "float32") * stride + self.offset * stride)
+            strides.append(ops.ones_like(points[-1][:, :1]) * stride)
+        points, strides = ops.concatenate(points), ops.concatenate(strides)
+        if self.anchors_per_cell > 1:
+            points = ops.repeat(points, self.anchors_per_cell, axis=0)
+            strides = ops.repeat(strides, self.anchors_per_cell, axis=0)
+        return Locations(points, strides, shapes, self)
+
+    def padded(self, side):
+        """A height or width rounded up to what the network sees."""
+        return padded(side)
+
+
+def padded(side):
+    """A height or width in pixels, rounded up to what every detector of this package sees."""
+    return box_ops.ceil_divide(side, SIZE_MULTIPLE) * SIZE_MULTIPLE

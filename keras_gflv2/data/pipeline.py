@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_gflv2.boxes import ceil_divide
 from keras_gflv2.data.augmentation import (
     INSTANCE_KEYS,
     augment,
@@ -27,9 +28,9 @@ from keras_gflv2.data.options import (
     training_augmentation,
 )
 from keras_gflv2.data.records import check_records
-from keras_gflv2.data.sampler import BatchSampler, repeat_factors, round_up
+from keras_gflv2.data.sampler import BatchSampler, repeat_factors
 from keras_gflv2.data.values import batch_ids
-from keras_gflv2.images import read_image
+from keras_gflv2.images import read_image, resize_shapes
 
 CACHE_LIMIT = 1_000_000_000  # bytes of decoded pixels
 BOXES_MULTIPLE = 8
@@ -182,7 +183,7 @@ class RecordReader:
         self.records = records
         self.image_ids = image_ids
         most = max(len(record.boxes) for record in records)
-        self.max_boxes = max(round_up(most, BOXES_MULTIPLE), BOXES_MULTIPLE)
+        self.max_boxes = ceil_divide(max(most, 1), BOXES_MULTIPLE) * BOXES_MULTIPLE
         if cache == "auto":
             size = sum(3 * record.height * record.width for record in records)
             cache = size < CACHE_LIMIT
@@ -262,7 +263,7 @@ class ExampleAssembler:
         example, image_id = self.reader.read(plan["indices"][0])
         original_size = tf.shape(example["image"])[:2]
         if self.augmentation is None:
-            example = resize(example, resized_shape(original_size, plan["image_size"]))
+            example = resize(example, resize_shapes(original_size, plan["image_size"]))
         else:
             example = self._augment(example, plan)
         image = paste(example["image"], plan["canvas"], tf.zeros([2], "int32"), self.padding_color)
@@ -304,7 +305,7 @@ class ExampleAssembler:
         return tf.cond(plan["mosaic"], with_mosaic, lambda: compact(example, max_boxes))
 
     def _prepare(self, example, plan, seed):
-        frame = resized_shape(tf.shape(example["image"])[:2], plan["image_size"])
+        frame = resize_shapes(tf.shape(example["image"])[:2], plan["image_size"])
         return augment(example, frame, seed, self.augmentation, self.padding_color)
 
 
@@ -316,15 +317,6 @@ def finish_augmentation(example, turn, seed, augmentation):
     if augmentation.rotate90:
         example = tf.cond(turn, lambda: quarter_turn(example), lambda: dict(example))
     return example
-
-
-def resized_shape(size, image_size):
-    """`images.resize_shape` on tensors: int32 (2,) from int32 (2,) and (short, longest)."""
-    # float64 as in Python: float32 would round some sides the other way.
-    size = tf.cast(size, "float64")
-    short, longest = tf.unstack(tf.cast(image_size, "float64"))
-    scale = tf.minimum(longest / tf.reduce_max(size), short / tf.reduce_min(size))
-    return tf.maximum(tf.cast(size * scale + 0.5, "int32"), 1)
 
 
 def format_boxes(example, canvas, bounding_box_format):

@@ -7,17 +7,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_gflv2.boxes import ceil_divide
 from keras_gflv2.data.augmentation import PADDING_VALUES, augment, resize
 from keras_gflv2.data.pipeline import (
     attach_attributes,
     finish_augmentation,
     format_boxes,
     graph_function,
-    resized_shape,
 )
 from keras_gflv2.data.records import Report
-from keras_gflv2.data.sampler import MULTIPLE, StreamSampler
-from keras_gflv2.images import read_image
+from keras_gflv2.data.sampler import StreamSampler
+from keras_gflv2.images import read_image, resize_shapes
 
 SHUFFLE_BUFFER = 2048  # encoded images
 STREAM_BOXES_MULTIPLE = 32
@@ -131,7 +131,7 @@ class StreamPipeline:
         outputs = [tf.ensure_shape(value, shape) for value, shape in zip(outputs, shapes)]
         example = dict(zip(("image", "boxes", "classes", "ignored", "areas"), outputs))
         original_size = tf.shape(example["image"])[:2]
-        frame = resized_shape(original_size, plan["image_size"])
+        frame = resize_shapes(original_size, plan["image_size"])
         if self.augmentation is None:
             example = resize(example, frame)
         else:
@@ -144,7 +144,7 @@ class StreamPipeline:
             "image_sizes": tf.shape(example["image"])[:2],
             "original_sizes": original_size,
             "image_ids": outputs[-1],
-            "image_size": plan["image_size"],
+            "edges": plan["edges"],
         }
 
     def _read(self, index, *values):
@@ -168,7 +168,7 @@ class StreamPipeline:
     def _finish_batch(self, batch):
         """Pads to a canvas of the few allowed sizes and to a multiple of 32 boxes."""
         sizes = batch["image_sizes"]
-        canvas = _smallest_canvas(batch["image_size"][0], tf.reduce_max(sizes, axis=0))
+        canvas = _smallest_canvas(batch["edges"][0], tf.reduce_max(sizes, axis=0))
         images = _pad_images(batch["image"], sizes, canvas, self.padding_color)
         objects = {key: _pad_objects(batch[key], value) for key, value in PADDING_VALUES.items()}
         return {
@@ -202,6 +202,7 @@ def _plans(sampler, epoch, first):
     signature = {
         "seed": tf.TensorSpec([None, 2], "int32"),
         "image_size": tf.TensorSpec([None, 2], "int32"),
+        "edges": tf.TensorSpec([None, 3], "int32"),
         "quarter_turn": tf.TensorSpec([None], "bool"),
     }
     return tf.data.Dataset.from_generator(
@@ -215,17 +216,12 @@ BATCH_PADDING = {
     "image_sizes": 0,
     "original_sizes": 0,
     "image_ids": tf.constant(0, "int64"),
-    "image_size": 0,
+    "edges": 0,
 }
 
 
-def _smallest_canvas(image_size, needed):
+def _smallest_canvas(edges, needed):
     """The smallest allowed canvas (2,) for the largest height and width of a batch."""
-    # The same edges as in sampler.canvas_edges, of a short side that is a tensor.
-    short, longest = image_size[0], image_size[1]
-    middle = tf.minimum(-(-short * 4 // 3), longest)
-    edges = tf.stack([tf.minimum(short, longest), middle, longest])
-    edges = -(-edges // MULTIPLE) * MULTIPLE
     fits = edges[None, :] >= needed[:, None]  # (2, 3)
     return tf.reduce_min(tf.where(fits, edges[None, :], edges.dtype.max), axis=1)
 
@@ -242,6 +238,6 @@ def _pad_images(images, sizes, canvas, color):
 def _pad_objects(values, padding):
     """Pads (B, n, ...) to a multiple of 32 objects, at least 32."""
     count = tf.shape(values)[1]
-    total = tf.maximum(-(-count // STREAM_BOXES_MULTIPLE), 1) * STREAM_BOXES_MULTIPLE
+    total = ceil_divide(tf.maximum(count, 1), STREAM_BOXES_MULTIPLE) * STREAM_BOXES_MULTIPLE
     widths = [[0, 0], [0, total - count]] + [[0, 0]] * (values.shape.rank - 2)
     return tf.pad(values, widths, constant_values=padding)

@@ -30,25 +30,21 @@ class StreamPipeline:
     Args:
         features: a `DetectionFeatures`.
         report: the `Report` that counts repairs as examples are first read.
-        image_size: see `keras_gflv2.data.build_dataset`.
-        bounding_box_format: format of the boxes.
-        augmentation: an `Augmentation`, or None in evaluation.
-        padding_color: RGB of what no picture covers.
+        options: the `LoaderOptions`.
     """
 
-    def __init__(
-        self, features, report, image_size, bounding_box_format, augmentation, padding_color
-    ):
+    def __init__(self, features, report, options):
         self.features = features
         self.report = report
-        self.image_size = image_size
-        self.bounding_box_format = bounding_box_format
-        self.augmentation = augmentation
-        self.padding_color = padding_color
+        self.options = options
+        self.augmentation = options.augmentation
+        self.padding_color = options.padding_color
         self._seen = set()
 
-    def build(self, split, batch_size, train, shuffle, seed, shard=(0, 1)):
+    def build(self, split):
         """Returns the dataset of batches, or of this shard's part of each, with its attributes."""
+        options = self.options
+        shard = options.shard_position()
         if shard[1] > 1 and keras.backend.backend() == "jax":
             raise ValueError(
                 "On JAX the batches of all processes must have one shape, which files that are "
@@ -61,18 +57,19 @@ class StreamPipeline:
             raise ValueError(f"{self.report.source}: the dataset is empty.")
         if shard[1] > 1:
             count = self.features.builder.info.splits[split].num_examples
-        num_batches, batch_size = -(-count // batch_size), batch_size // shard[1]
+        num_batches = ceil_divide(count, options.batch_size)
+        batch_size = options.batch_size // shard[1]
         sampler = StreamSampler(
             batch_size,
-            self.image_size,
-            train,
-            seed,
+            options.image_size,
+            options.train,
+            options.seed_of(shard),
             self.augmentation.rotate90 if self.augmentation else 0.0,
             shard[0],
         )
         known = count > 0
-        full = known and (train or count % batch_size == 0)
-        wanted = num_batches * batch_size if train and known else None
+        full = known and (options.train or count % batch_size == 0)
+        wanted = num_batches * batch_size if options.train and known else None
         passes = tf.data.Dataset.from_generator(
             sampler.next_pass, output_signature=(tf.TensorSpec([], "int64"),) * 3
         )
@@ -80,7 +77,7 @@ class StreamPipeline:
         dataset = passes.flat_map(
             graph_function(
                 lambda epoch, first, seed: tf.data.Dataset.zip(
-                    _in_order(examples, shuffle, seed, wanted).skip(first * batch_size),
+                    _in_order(examples, options.shuffle, seed, wanted).skip(first * batch_size),
                     _plans(sampler, epoch, first),
                 )
             )
@@ -96,7 +93,7 @@ class StreamPipeline:
         )
         attributes = {
             "class_names": self.features.class_names,
-            "bounding_box_format": self.bounding_box_format.lower(),
+            "bounding_box_format": options.bounding_box_format.lower(),
             "padding_color": self.padding_color,
             "category_ids": None,
             "image_ids": None,
@@ -173,7 +170,7 @@ class StreamPipeline:
         objects = {key: _pad_objects(batch[key], value) for key, value in PADDING_VALUES.items()}
         return {
             "images": images,
-            "bounding_boxes": format_boxes(objects, canvas, self.bounding_box_format),
+            "bounding_boxes": format_boxes(objects, canvas, self.options.bounding_box_format),
             "image_sizes": sizes,
             "original_sizes": batch["original_sizes"],
             "image_ids": batch["image_ids"],

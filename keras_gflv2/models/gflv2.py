@@ -21,14 +21,6 @@ from keras_gflv2.contract import (
     unpack,
     usable,
 )
-from keras_gflv2.feeding import (
-    FaultyBoxes,
-    Feeding,
-    TellOfData,
-    own_errors,
-    training_size,
-    with_callback,
-)
 from keras_gflv2.images import read_image, resize_image, resize_shape
 from keras_gflv2.layer_settings import LayerSettings, default_policy
 from keras_gflv2.layers import FeaturePyramid, GFLHead, Integral, PadToMultiple
@@ -50,6 +42,10 @@ from keras_gflv2.replicas import (
     sum_over_replicas,
     torch_processes,
 )
+from keras_gflv2.training.faulty_boxes import FaultyBoxes
+from keras_gflv2.training.feeding import Feeding, own_errors
+from keras_gflv2.training.sources import training_size
+from keras_gflv2.training.tell_of_data import TellOfData, with_callback
 
 LEVELS = ("P3", "P4", "P5", "P6", "P7")
 STRIDES = (8, 16, 32, 64, 128)

@@ -438,7 +438,7 @@ class GFLV2(keras.Model):
                 build_optimizer(self.optimizer, self.trainable_variables)
         self._data_parallel_step = None
         if torch_processes() > 1:
-            from keras_gflv2.models.torch_parallel import DataParallelStep
+            from keras_gflv2.training.data_parallel_step import DataParallelStep
 
             # Made anew by each `fit`: which weights train may have changed.
             self._data_parallel_step = DataParallelStep(self)

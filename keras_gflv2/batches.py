@@ -8,6 +8,7 @@ import itertools
 import keras
 import numpy as np
 
+from keras_gflv2 import boxes as box_ops
 from keras_gflv2.contract import dense, unpack
 
 ARRAYS_BATCH_SIZE = 8  # images of arrays that run together
@@ -84,7 +85,5 @@ def to_xyxy(boxes, bounding_box_format, height, width):
     boxes = np.asarray(boxes, "float32")
     if boxes.size == 0 or bounding_box_format.lower() == "xyxy":
         return boxes
-    boxes = keras.utils.bounding_boxes.convert_format(
-        boxes, source=bounding_box_format, target="xyxy", height=height, width=width
-    )
+    boxes = box_ops.convert(boxes, bounding_box_format, "xyxy", height, width)
     return keras.ops.convert_to_numpy(boxes)

@@ -53,6 +53,11 @@ class Locations:
         grid = AnchorGrid(**{**self.grid.get_config(), "scale": scale})
         return dataclasses.replace(self, grid=grid)
 
+    def take(self, indices):
+        """The locations (B, D) of some indices: with points (B, D, 2) and strides (B, D, 1)."""
+        points, strides = (ops.take(x, indices, axis=0) for x in (self.points, self.strides))
+        return dataclasses.replace(self, points=points, strides=strides)
+
     @functools.cached_property
     def levels(self):
         """(A,) int32: the index of each location's level."""
@@ -145,17 +150,29 @@ class AnchorGrid(Part):
         shapes = [
             (box_ops.ceil_divide(height, s), box_ops.ceil_divide(width, s)) for s in self.strides
         ]
-        points, strides = [], []
-        for (rows, columns), stride in zip(shapes, self.strides):
-            y, x = ops.meshgrid(ops.arange(rows), ops.arange(columns), indexing="ij")
-            xy = ops.stack([ops.reshape(x, (-1,)), ops.reshape(y, (-1,))], axis=-1)
-            points.append(ops.cast(xy, "float32") * stride + self.offset * stride)
-            strides.append(ops.ones_like(points[-1][:, :1]) * stride)
-        points, strides = ops.concatenate(points), ops.concatenate(strides)
-        if self.anchors_per_cell > 1:
-            points = ops.repeat(points, self.anchors_per_cell, axis=0)
-            strides = ops.repeat(strides, self.anchors_per_cell, axis=0)
-        return Locations(points, strides, shapes, self)
+        levels = [self._cells(level, *shape) for level, shape in enumerate(shapes)]
+        points, strides = (ops.concatenate(parts) for parts in zip(*levels))
+        return Locations(*self._repeated(points, strides), shapes, self)
+
+    def level(self, index, rows, columns):
+        """`Locations` of one level, whose map has so many rows and columns."""
+        points, strides = self._cells(index, rows, columns)
+        return Locations(*self._repeated(points, strides), [(rows, columns)], self)
+
+    def _cells(self, level, rows, columns):
+        """Points (cells, 2) and strides (cells, 1) of one level."""
+        stride = self.strides[level]
+        y, x = ops.meshgrid(ops.arange(rows), ops.arange(columns), indexing="ij")
+        xy = ops.stack([ops.reshape(x, (-1,)), ops.reshape(y, (-1,))], axis=-1)
+        points = ops.cast(xy, "float32") * stride
+        if self.offset:
+            points = points + self.offset * stride
+        return points, ops.ones_like(points[:, :1]) * stride
+
+    def _repeated(self, points, strides):
+        if self.anchors_per_cell == 1:
+            return points, strides
+        return (ops.repeat(x, self.anchors_per_cell, axis=0) for x in (points, strides))
 
     def padded(self, side):
         """A height or width rounded up to what the network sees."""

@@ -3,8 +3,9 @@
 import keras
 import numpy as np
 
+from keras_gflv2.backbones.pyramid import feature_extractor
 from keras_gflv2.layers import DeformableConv2D
-from keras_gflv2.models.gflv2 import GFLV2, feature_extractor
+from keras_gflv2.models import saving
 
 FOLDABLE = (keras.layers.Conv2D, DeformableConv2D)
 
@@ -38,13 +39,14 @@ def fold_batch_norm(model):
     if hasattr(model.backbone, "pixel_mean"):
         folded.pixel_mean = model.backbone.pixel_mean
 
-    exported = GFLV2(
-        folded,
-        **model.plain_arguments(),
-        prediction_decoder=model.prediction_decoder,
-        dtype=model.dtype_policy,
-    )
-    exported.integral = model.integral
+    arguments = {**saving.arguments(model), "backbone": folded, "trainable": True}
+    if arguments.get("quality") is not None:  # a layer is of one detector
+        quality = arguments["quality"]
+        arguments["quality"] = type(quality).from_config(quality.get_config())
+    exported = type(model)(**arguments)
+    for name in saving.ATTRIBUTE_PARTS:
+        if hasattr(model, name):
+            setattr(exported, name, getattr(model, name))
     exported.layer_settings.apply(exported, model.layer_settings.changes(model))
     exported.feature_pyramid.set_weights(model.feature_pyramid.get_weights())
     exported.head.set_weights(model.head.get_weights())

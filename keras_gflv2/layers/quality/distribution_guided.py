@@ -4,12 +4,13 @@ import keras
 from keras import ops
 
 from keras_gflv2.layer_settings import CompositeLayer
+from keras_gflv2.layers.quality.quality import Quality
 
 STATISTICS = ("topk", "mean", "var")
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
-class DistributionGuidedQualityPredictor(CompositeLayer):
+class DistributionGuidedQualityPredictor(Quality, CompositeLayer):
     """DGQP (GFLV2, section 3.2): reads the localization quality off the shape of distributions.
 
     A sharp distribution has a large top value, a flat one does not: the statistics of the four
@@ -29,6 +30,8 @@ class DistributionGuidedQualityPredictor(CompositeLayer):
     >>> quality = keras_gflv2.layers.DistributionGuidedQualityPredictor()
     >>> quality(np.random.normal(size=(2, 100, 4, 17))).shape    # (2, 100, 1)
     """
+
+    output_names = ("scores",)
 
     def __init__(
         self,
@@ -65,6 +68,18 @@ class DistributionGuidedQualityPredictor(CompositeLayer):
             name="quality",
         )
         self.remember_layers()
+
+    def build_from(self, channels, shape, anchors_per_cell):
+        if len(shape) != 2:
+            raise ValueError(
+                "The quality is read off distributions: the representation must be a "
+                f"`GeneralDistribution`; this one has {shape} numbers per location."
+            )
+        self.build((None, None, *shape))
+
+    def combine(self, class_logits, raw, readings):
+        # Eq. 3. The quality keeps its gradient: the score teaches the distributions too.
+        return {"scores": ops.sigmoid(class_logits) * self(raw)}
 
     def build(self, input_shape):
         if self.topk > input_shape[-1]:

@@ -1,0 +1,47 @@
+"""Boxes as four general distributions over distances."""
+
+import keras
+from keras import ops
+
+from keras_gflv2 import boxes as box_ops
+from keras_gflv2.representations.box_representation import BoxRepresentation
+from keras_gflv2.representations.integral import Integral
+
+
+@keras.saving.register_keras_serializable(package="keras_gflv2")
+class GeneralDistribution(BoxRepresentation):
+    """Each side of a box is a distribution over its distance from the location (GFL, section 3.2).
+
+    The distance is the expected value of `reg_max + 1` bins, one stride apart (GFLV2, Eq. 2). The
+    width of the distribution tells how well the side is located.
+
+    Args:
+        reg_max: last bin n; distances reach `reg_max` strides.
+        integral: layer from logits (..., n + 1) to distances (...) in bins. Default `Integral()`.
+
+    Raw numbers: "box_distributions" (B, A, 4, n + 1) logits, sides left, top, right, bottom.
+    Targets: distances (B, A, 4) in strides.
+    """
+
+    output_name = "box_distributions"
+    has_spread = True
+
+    def __init__(self, reg_max: int = 16, integral=None):
+        self.reg_max = reg_max
+        self.integral = integral or Integral(name="integral")
+
+    @property
+    def shape(self):
+        return (4, self.reg_max + 1)
+
+    def decode(self, raw, at):
+        return box_ops.boxes_from_distances(at.points, self.integral(raw) * at.strides)
+
+    def encode(self, boxes, at):
+        return box_ops.distances_from_boxes(at.points, boxes) / at.strides
+
+    def spread(self, raw, at):
+        probabilities = ops.softmax(raw, axis=-1)
+        bins = ops.arange(self.reg_max + 1, dtype="float32")
+        offset = bins - self.integral(raw)[..., None]
+        return ops.sqrt(ops.sum(probabilities * ops.square(offset), axis=-1)) * at.strides

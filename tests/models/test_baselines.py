@@ -215,7 +215,7 @@ def whole_image(name):
 
 
 def channels_of(data, kind, values, per_cell):
-    """Ours (A, ...) level by level beside the official maps, of which every n-th channel is kept."""
+    """Ours (A, ...) by levels beside the official maps, of which every n-th channel is kept."""
     start = 0
     for i in range(5):
         official = data[f"{kind}_{i}"][0]  # (C, H, W)

@@ -44,7 +44,7 @@ def test_padding_may_hold_any_numbers_and_be_marked_as_ignored(detector, value):
         assert valid.all()
 
 
-@pytest.mark.parametrize("detector", ["fcos", "fovea", "retina"])
+@every_detector
 def test_a_box_that_is_not_finite_takes_no_location(detector):
     boxes = random_boxes(np.random.default_rng(2), 4, (96, 96))
     expected, _ = assign(*DETECTORS[detector], [boxes], (96, 96))

@@ -30,6 +30,15 @@ def check_box_format(bounding_box_format):
         )
 
 
+def class_names_of(model, dataset=None):
+    """Names of the classes: the dataset's, else the model's, else "0", "1", ..."""
+    for source in (dataset, model):
+        names = getattr(source, "class_names", None)
+        if names:
+            return [str(name) for name in names]
+    return [str(index) for index in range(model.num_classes)]
+
+
 # === The form of a batch ===
 
 

@@ -150,9 +150,28 @@ def resize_shape(size, image_size):
         `(height, width)` as ints, at least 1.
     """
     height, width = (int(side) for side in size)
-    short_side, longest = image_size
-    scale = min(longest / max(height, width), short_side / min(height, width))
+    scale = _resize_scale(height, width, *image_size)
     return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+
+
+def resize_shapes(sizes, image_size):
+    """The same in a TensorFlow graph: int32 (..., 2) from int32 (..., 2).
+
+    Args:
+        sizes: heights and widths in pixels.
+        image_size: pair as in `resize_shape`, or a tensor (2,).
+    """
+    import tensorflow as tf
+
+    # float64 as in Python: float32 would round some sides the other way.
+    sizes = tf.cast(sizes, "float64")
+    sides = tf.unstack(sizes, axis=-1) + tf.unstack(tf.cast(image_size, "float64"))
+    scale = _resize_scale(*sides, tf.minimum, tf.maximum)
+    return tf.maximum(tf.cast(sizes * scale[..., None] + 0.5, "int32"), 1)
+
+
+def _resize_scale(height, width, short_side, longest, minimum=min, maximum=max):
+    return minimum(longest / maximum(height, width), short_side / minimum(height, width))
 
 
 def resize_image(image, size):

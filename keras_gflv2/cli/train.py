@@ -318,7 +318,8 @@ def _train_callbacks(folder, val_ds, first_epoch, arguments, chief=True):
     import keras
 
     from keras_gflv2.evaluation import COCOMetrics
-    from keras_gflv2.training import Curves, DetectionImages, EpochLog, Progress
+    from keras_gflv2.training import Curves, EpochLog, Progress
+    from keras_gflv2.visualization import DetectionImages
 
     callbacks = [Progress(arguments.batch_size, verbose=arguments.verbose)]
     if val_ds is not None:

@@ -4,6 +4,7 @@ Every picture is a function of (dataset_seed, split, index): the same on every m
 between splits. numpy and PIL only.
 """
 
+import dataclasses
 import functools
 import math
 import zlib
@@ -11,8 +12,9 @@ import zlib
 import numpy as np
 from PIL import Image, ImageDraw
 
-from keras_gflv2.data.pipeline import build_dataset
+from keras_gflv2.data.pipeline import dataset_of
 from keras_gflv2.data.records import Report, check_class_names, class_index, make_record
+from keras_gflv2.data.takes_options import takes_options
 
 SHAPE_NAMES = ("circle", "square", "triangle")
 DEFAULT_NUM_IMAGES = {"train": 512}
@@ -22,6 +24,7 @@ ATTEMPTS = 20
 TILT = 0.2  # radians
 
 
+@takes_options
 def load_shapes(
     split="train",
     *,
@@ -29,19 +32,10 @@ def load_shapes(
     size=128,
     objects=(1, 6),
     dataset_seed=0,
-    batch_size=8,
     image_size=None,
-    bounding_box_format="xyxy",
     class_names=None,
-    train=False,
-    shuffle=None,
-    seed=None,
-    augmentation=None,
     invalid_boxes="drop",
-    cache="auto",
-    class_balance=0.0,
-    shard="auto",
-    padding_color=None,
+    options,
 ):
     """Generates a dataset of shapes.
 
@@ -58,14 +52,15 @@ def load_shapes(
         dataset_seed: int, for the content of the pictures. `seed` is for shuffling and augmenting.
         image_size: `(short, longest)` to resize; by default the pictures stay as they are.
         class_names: `("circle", "square", "triangle")` in the order of the classes.
-        batch_size, bounding_box_format, train, shuffle, seed, augmentation, cache, class_balance,
-            shard, padding_color: see `keras_gflv2.data.build_dataset`.
         invalid_boxes: as for the other loaders; shapes have no invalid boxes.
+        options: the `LoaderOptions`.
 
     Returns:
         `tf.data.Dataset` as `keras_gflv2.data.build_dataset` describes.
     """
     height, width = _check_size(size)
+    image_size = image_size or (min(height, width), max(height, width))
+    options = dataclasses.replace(options, image_size=image_size)
     objects = _check_objects(objects)
     if num_images is None:
         num_images = DEFAULT_NUM_IMAGES.get(split, 128)
@@ -91,22 +86,7 @@ def load_shapes(
                 size=(height, width),
             )
         )
-    return build_dataset(
-        records,
-        report,
-        class_names=class_names,
-        batch_size=batch_size,
-        image_size=image_size or (min(height, width), max(height, width)),
-        bounding_box_format=bounding_box_format,
-        train=train,
-        shuffle=shuffle,
-        seed=seed,
-        augmentation=augmentation,
-        cache=cache,
-        class_balance=class_balance,
-        shard=shard,
-        padding_color=padding_color,
-    )
+    return dataset_of(records, report, options, class_names=class_names)
 
 
 def draw_layout(key, height, width, objects):

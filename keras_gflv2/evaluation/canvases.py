@@ -8,8 +8,8 @@ changes its scores: as in `GFLV2.detect`, every image gets as little as it can h
 import keras
 import numpy as np
 
-from keras_gflv2.boxes import ceil_divide
-from keras_gflv2.grid import SIZE_MULTIPLE
+from keras_gflv2.batches import to_xyxy
+from keras_gflv2.grid import padded
 from keras_gflv2.images import MEAN_COLOUR
 
 # Pixels of images that wait for others of their canvas: 40 images of 800 x 1333.
@@ -54,9 +54,7 @@ class CanvasQueue:
             return
         for position, (image, size) in enumerate(zip(images, image_sizes), start=first):
             height, width = (int(side) for side in size)
-            canvas = tuple(
-                ceil_divide(side, SIZE_MULTIPLE) * SIZE_MULTIPLE for side in (height, width)
-            )
+            canvas = (padded(height), padded(width))
             # A view of the batch would keep all of it in memory.
             pixels = image[:height, :width].astype("float32")
             self._waiting.setdefault(canvas, []).append((position, pixels))
@@ -101,14 +99,3 @@ class CanvasQueue:
         for row, position in enumerate(positions):
             present = found["classes"][row] >= 0
             self._found[position] = {key: value[row][present] for key, value in found.items()}
-
-
-def to_xyxy(boxes, bounding_box_format, height, width):
-    """Boxes (..., 4) of any format as float32 xyxy in pixels of a (height, width) canvas."""
-    boxes = np.asarray(boxes, "float32")
-    if boxes.size == 0 or bounding_box_format.lower() == "xyxy":
-        return boxes
-    boxes = keras.utils.bounding_boxes.convert_format(
-        boxes, source=bounding_box_format, target="xyxy", height=height, width=width
-    )
-    return keras.ops.convert_to_numpy(boxes)

@@ -9,7 +9,8 @@ import warnings
 
 import numpy as np
 
-from keras_gflv2.evaluation.detections import category_ids_of, class_names_of, detect_dataset
+from keras_gflv2.contract import class_names_of
+from keras_gflv2.evaluation.detections import category_ids_of, detect_dataset
 
 # The twelve numbers of COCOeval.summarize, in its order.
 METRIC_NAMES = tuple("AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl".split())

@@ -153,10 +153,11 @@ class DenseHead(CompositeLayer):
                 if norm is not None:
                     norm.build((None, None, None, self.channels))
                 in_channels = self.channels
-        extended = in_channels + self._quality.extra_channels()
+        per_cell = self.grid.anchors_per_cell
+        extended = in_channels + self._quality.extra_channels(per_cell)
         self.classification_conv.build((None, None, None, extended))
         self.regression_conv.build((None, None, None, in_channels))
-        self._quality.build_from(in_channels, self.representation.shape, self.grid.anchors_per_cell)
+        self._quality.build_from(in_channels, self.representation.shape, per_cell)
         self.level_scales = [
             self.add_weight(shape=(), initializer="ones", name=f"scale_{level}", dtype="float32")
             for level in self.levels[: None if self.has_level_scales else 0]

@@ -10,7 +10,6 @@ from keras_gflv2.backbones.pyramid import feature_extractor
 from keras_gflv2.backbones.resnet import PIXEL_MEAN
 from keras_gflv2.checkpoints.weight_files import check_store
 from keras_gflv2.contract import DataContract, check_box_format, check_pixels, unpack
-from keras_gflv2.feeding import Feeding
 from keras_gflv2.grid import AnchorGrid
 from keras_gflv2.layer_settings import LayerSettings, default_policy
 from keras_gflv2.layers import DenseHead, FeaturePyramid, PadToMultiple
@@ -23,6 +22,7 @@ from keras_gflv2.replicas import OneDevicePrediction, is_spread
 from keras_gflv2.representations import GeneralDistribution
 from keras_gflv2.targets import Targets
 from keras_gflv2.training.detector_training import DetectorTraining
+from keras_gflv2.training.feeding import Feeding
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")

@@ -4,8 +4,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from keras_gflv2.boxes import ceil_divide
-from keras_gflv2.grid import SIZE_MULTIPLE
+from keras_gflv2.grid import padded
 from keras_gflv2.serving import quantization
 from keras_gflv2.serving.saved_model import in_tensorflow
 
@@ -111,7 +110,7 @@ def write(model, file, format, precision, size):
     model = fold_batch_norm(model)
     shape = (None, None, None, 3)
     if format == "litert":
-        size = size or [ceil_divide(n, SIZE_MULTIPLE) * SIZE_MULTIPLE for n in model.image_size]
+        size = size or [padded(side) for side in model.image_size]
         shape = (1, *size, 3)
     signature = [tf.TensorSpec(shape, tf.float32, "images")]
     function = tf.function(Signatures(model, None).images, input_signature=signature)

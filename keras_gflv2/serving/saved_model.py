@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_gflv2.contract import class_names_of
 from keras_gflv2.images import MAX_PIXELS
 
 CLASS_NAMES_FILE = "class_names.txt"
@@ -164,7 +165,7 @@ def _decoder(model, settings):
 def _write_assets(model, directory, preset):
     """Class names, a line each, and the detector's configuration and origin."""
     directory.mkdir(exist_ok=True)
-    names = model.class_names or [str(i) for i in range(model.num_classes)]
+    names = class_names_of(model)
     (directory / CLASS_NAMES_FILE).write_text("\n".join(names) + "\n", encoding="utf-8")
     decoder = model.prediction_decoder.get_config()
     record = {

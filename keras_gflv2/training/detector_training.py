@@ -8,14 +8,6 @@ from keras import ops
 
 from keras_gflv2 import recipes
 from keras_gflv2.contract import DataContract, unpack
-from keras_gflv2.feeding import (
-    FaultyBoxes,
-    Feeding,
-    TellOfData,
-    own_errors,
-    training_size,
-    with_callback,
-)
 from keras_gflv2.optimizers import build_optimizer, separate_averages
 from keras_gflv2.replicas import (
     batch_divisor,
@@ -28,6 +20,10 @@ from keras_gflv2.replicas import (
     torch_processes,
 )
 from keras_gflv2.training import compiling
+from keras_gflv2.training.faulty_boxes import FaultyBoxes
+from keras_gflv2.training.feeding import Feeding, own_errors
+from keras_gflv2.training.sources import training_size
+from keras_gflv2.training.tell_of_data import TellOfData, with_callback
 
 # Parts of a training's state on JAX, in Keras's order.
 JAX_STATE = (

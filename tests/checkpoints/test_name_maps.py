@@ -94,6 +94,8 @@ def test_the_file_tells_its_detector(preset):
     assert detector == record.detector
     assert arguments["num_classes"] == len(COCO_CLASSES)
     assert arguments.get("reg_max", 16) == 16
+    if detector == "FCOS":
+        assert arguments["head_tower_bias"] is True
     stages = record.backbone_arguments.get("deformable_stages", ())
     assert of_backbone.get("deformable_stages", ()) == stages
     if stages:

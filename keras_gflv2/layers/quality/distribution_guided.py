@@ -5,8 +5,7 @@ from keras import ops
 
 from keras_gflv2.layer_settings import CompositeLayer
 from keras_gflv2.layers.quality.quality import Quality
-
-STATISTICS = ("topk", "mean", "var")
+from keras_gflv2.layers.quality.statistics import DistributionStatistics
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
@@ -42,13 +41,7 @@ class DistributionGuidedQualityPredictor(Quality, CompositeLayer):
         **kwargs,
     ):
         super().__init__(dtype=dtype, **kwargs)
-        unknown = set(statistics) - set(STATISTICS)
-        if unknown or not statistics:
-            raise ValueError(
-                f"`statistics` must name one or more of {STATISTICS}, got {tuple(statistics)}."
-            )
-        if topk < 1:
-            raise ValueError(f"`topk` must be at least 1, got {topk}.")
+        self._describe = DistributionStatistics(topk, tuple(statistics))
         self.topk = topk
         self.channels = channels
         self.statistics = tuple(statistics)
@@ -70,41 +63,21 @@ class DistributionGuidedQualityPredictor(Quality, CompositeLayer):
         self.remember_layers()
 
     def build_from(self, channels, shape, anchors_per_cell):
-        if len(shape) != 2:
-            raise ValueError(
-                "The quality is read off distributions: the representation must be a "
-                f"`GeneralDistribution`; this one has {shape} numbers per location."
-            )
-        self.build((None, None, *shape))
+        self._describe.check_shape(shape)
+        if not self.built:  # a layer that was saved is built as it is loaded
+            self.build((None, None, *shape))
 
     def combine(self, class_logits, raw, readings):
         # Eq. 3. The quality keeps its gradient: the score teaches the distributions too.
         return {"scores": ops.sigmoid(class_logits) * self(raw)}
 
     def build(self, input_shape):
-        if self.topk > input_shape[-1]:
-            raise ValueError(
-                f"`topk` is {self.topk}, more than the {input_shape[-1]} values of a distribution."
-            )
-        per_side = sum(self.topk if s == "topk" else 1 for s in self.statistics)
-        self.hidden.build((None, 4 * per_side))
+        self._describe.check_shape(input_shape[-2:])
+        self.hidden.build((None, self._describe.size))
         self.quality.build((None, self.channels))
 
     def call(self, logits):
-        probabilities = ops.softmax(logits, axis=-1)
-        features = self._statistics(probabilities)  # (..., 4, k + 1)
-        shape = ops.shape(features)
-        features = ops.reshape(features, (*shape[:-2], 4 * features.shape[-1]))
-        return self.quality(self.hidden(features))
-
-    def _statistics(self, probabilities):
-        top = ops.top_k(probabilities, self.topk)[0]
-        available = {
-            "topk": lambda: top,
-            "mean": lambda: ops.mean(top, axis=-1, keepdims=True),
-            "var": lambda: ops.var(top, axis=-1, keepdims=True),
-        }
-        return ops.concatenate([available[s]() for s in self.statistics], axis=-1)
+        return self.quality(self.hidden(self._describe(logits)))
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-2], 1)

@@ -66,8 +66,8 @@ class Quality:
         """The map (B, H, W, C') that the classification convolution sees."""
         return level.classification
 
-    def extra_channels(self):
-        """How many channels `extend` adds."""
+    def extra_channels(self, anchors_per_cell):
+        """How many channels `extend` adds, for so many locations per cell."""
         return 0
 
     def read(self, level):

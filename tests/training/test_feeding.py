@@ -9,8 +9,9 @@ import tensorflow as tf
 from common import random_batch, small_model
 
 from keras_gflv2.contract import DataContract
-from keras_gflv2.feeding import Feeding, training_size
 from keras_gflv2.images import pixel_problem, pixel_statistics, read_image
+from keras_gflv2.training.feeding import Feeding
+from keras_gflv2.training.sources import training_size
 
 BATCH = random_batch()
 IMAGES, BOXES = BATCH["images"], BATCH["bounding_boxes"]

@@ -14,7 +14,13 @@ from assigners.assigning import (
 )
 from common import to_numpy
 
-from keras_gflv2.assigners import ATSSAssigner, FCOSAssigner, FoveaAssigner, MaxIoUAssigner
+from keras_gflv2.assigners import (
+    Assigner,
+    ATSSAssigner,
+    FCOSAssigner,
+    FoveaAssigner,
+    MaxIoUAssigner,
+)
 from keras_gflv2.targets import Targets
 
 every_detector = pytest.mark.parametrize("detector", DETECTORS)
@@ -150,3 +156,10 @@ def test_a_graph_for_batches_of_any_size_assigns_as_an_eager_step(detector):
 def test_assigners_survive_serialization(assigner):
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(assigner))
     assert type(copy) is type(assigner) and copy.get_config() == assigner.get_config()
+
+
+def test_an_assigner_without_arguments_has_an_empty_configuration():
+    class NoLocation(Assigner):
+        pass
+
+    assert NoLocation().get_config() == {} and repr(NoLocation()) == "NoLocation()"

@@ -13,8 +13,8 @@ class Part:
     """
 
     def get_config(self):
-        names = inspect.signature(type(self).__init__).parameters
-        return {name: getattr(self, name) for name in names if name != "self"}
+        names = inspect.signature(type(self)).parameters  # also of a class without `__init__`
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def from_config(cls, config):

@@ -173,7 +173,7 @@ def _write_assets(model, directory, preset):
         "num_classes": model.num_classes,
         "bounding_box_format": model.bounding_box_format,
         "image_size": list(model.image_size),
-        "reg_max": model.reg_max,
+        "reg_max": getattr(model.representation, "reg_max", None),
         "prediction_decoder": {k: v for k, v in decoder.items() if np.isscalar(v)},
         "parameters": model.count_params(),
     }

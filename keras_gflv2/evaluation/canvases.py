@@ -2,7 +2,7 @@
 
 In: padded batches, one after the other. Out: the detections of each image, in pixels of the image
 as it is in the batch. Padding takes part in group normalization, so how much of it an image has
-changes its scores: as in `GFLV2.detect`, every image gets as little as it can have.
+changes its scores: as in `DenseDetector.detect`, every image gets as little as it can have.
 """
 
 import keras
@@ -27,7 +27,7 @@ class CanvasQueue:
     A batch without "image_sizes" runs as it is.
 
     Args:
-        model: a `GFLV2`, or anything with `predict_on_batch` and `bounding_box_format`.
+        model: a dense detector, or anything with `predict_on_batch` and `bounding_box_format`.
     """
 
     def __init__(self, model):

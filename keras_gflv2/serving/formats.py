@@ -36,7 +36,7 @@ def export_format(model, file, format, *, precision="float32", size=None, calibr
     compute in that, which moves boxes by half a pixel; a file cannot say otherwise.
 
     Args:
-        model: a `GFLV2`, on any backend.
+        model: a dense detector, on any backend.
         file: path to write: .onnx; .xml, with the weights beside it in .bin; .tflite.
         format: "onnx", "openvino" or "litert".
         precision: "float32"; "float16" stores weights in half the size (OpenVINO, LiteRT); "int8"

@@ -23,7 +23,7 @@ class Signatures:
     """Functions of a detector that a SavedModel can hold.
 
     Args:
-        model: a `GFLV2` on the backend TensorFlow.
+        model: a dense detector on the backend TensorFlow.
         max_pixels: larger files are not decoded.
     """
 

@@ -15,7 +15,7 @@ class DataParallelStep:
     """One training step whose gradients are those of the whole batch of all processes.
 
     Args:
-        model: a compiled `GFLV2`. Its weights become those of the first process.
+        model: a compiled dense detector. Its weights become those of the first process.
     """
 
     def __init__(self, model):

@@ -200,7 +200,7 @@ class DataContract:
             model.num_classes,
             model.bounding_box_format,
             getattr(model, "class_names", None),
-            getattr(model, "padding_colour", None),
+            getattr(model, "padding_color", None),
         )
 
     def check_dataset(self, dataset):
@@ -223,7 +223,7 @@ class DataContract:
             warnings.warn(
                 f"The dataset pads images with the RGB {tuple(color)}, which is not what the "
                 f"model's backbone normalizes to zero, {self.padding_color}. Load the dataset with "
-                "padding_color=model.padding_colour.",
+                "padding_color=model.padding_color.",
                 stacklevel=4,
             )
 

@@ -59,9 +59,14 @@ class TestTimeAugmentation(keras.Model):
         self.bounding_box_format = model.bounding_box_format
 
     @property
-    def padding_colour(self):
+    def padding_color(self):
         """As that of the detector."""
-        return self.model.padding_colour
+        return self.model.padding_color
+
+    @property
+    def padding_colour(self):
+        """`padding_color`, as version 0.1 spelled it."""
+        return self.padding_color
 
     def call(self, inputs):
         """Detections, as `DenseDetector.predict` returns them.

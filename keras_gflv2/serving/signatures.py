@@ -106,7 +106,7 @@ class Signatures:
                 tf.gather(files["headers"], rows),
                 resized,
                 canvas,
-                self.model.padding_colour,
+                self.model.padding_color,
             )
             waiting = _scatter(waiting, rows, tf.zeros_like(rows, tf.bool))
             status = _scatter(status, rows, tf.fill(tf.shape(rows), headers.NOT_DECODABLE))

@@ -18,7 +18,7 @@ ONNX_OPSET = 18
 # For `openvino.Core().compile_model(file, "CPU", OPENVINO_FLOAT32)`. The same option in a file's
 # `rt_info` is not followed (OpenVINO 2026.4).
 OPENVINO_FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
-# What int8 with a calibration set needs, and what quantises.
+# What int8 with a calibration set needs, and what quantizes.
 QUANTIZERS = {
     "onnx": ("onnxruntime", quantization.quantize_onnx),
     "openvino": ("nncf", quantization.quantize_openvino),

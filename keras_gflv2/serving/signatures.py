@@ -82,7 +82,7 @@ class Signatures:
         """Detections (xyxy in pixels of the resized images) and status of the pictures.
 
         Those with one canvas run together, each canvas on its own: more padding than a picture
-        needs would change the statistics of the group normalisation, and so its scores. A chunk is
+        needs would change the statistics of the group normalization, and so its scores. A chunk is
         bounded in pixels, before and after resizing: so is the memory of a request.
         """
         count, length = tf.shape(files["status"])[0], self.max_detections

@@ -4,6 +4,9 @@ import inspect
 
 import keras
 
+# Kinds of parameters that are no arguments of their own: a class without a constructor has them.
+COLLECTED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
 
 class Part:
     """An object whose constructor arguments are attributes, and its configuration.
@@ -13,8 +16,12 @@ class Part:
     """
 
     def get_config(self):
-        names = inspect.signature(type(self).__init__).parameters
-        return {name: getattr(self, name) for name in names if name != "self"}
+        names = [
+            name
+            for name, parameter in inspect.signature(type(self).__init__).parameters.items()
+            if name != "self" and parameter.kind not in COLLECTED
+        ]
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def from_config(cls, config):

@@ -4,9 +4,6 @@ import inspect
 
 import keras
 
-# Kinds of parameters that are no arguments of their own: a class without a constructor has them.
-COLLECTED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-
 
 class Part:
     """An object whose constructor arguments are attributes, and its configuration.
@@ -16,11 +13,7 @@ class Part:
     """
 
     def get_config(self):
-        names = [
-            name
-            for name, parameter in inspect.signature(type(self).__init__).parameters.items()
-            if name != "self" and parameter.kind not in COLLECTED
-        ]
+        names = inspect.signature(type(self)).parameters  # also of a class without `__init__`
         return {name: getattr(self, name) for name in names}
 
     @classmethod

@@ -48,7 +48,9 @@ def read_head(arrays, heads, prefix, channels):
     Raises:
         CheckpointError: the shapes are not those of a head.
     """
-    head = next(head for head in heads if _fits(head, arrays, prefix))
+    found = [head for head in heads if f"{prefix}{head.classes}.weight" in arrays]
+    # Without its quality where a file is not whole; what is missing is told as it is loaded.
+    head = next((head for head in found if _has_quality(head, arrays, prefix)), found[0])
     key = f"{prefix}{head.classes}.weight"
     rows, *kernel = np.shape(arrays[key]) or (0,)
     if tuple(kernel) != (channels, 3, 3):
@@ -71,6 +73,5 @@ def read_head(arrays, heads, prefix, channels):
     return head.detector, arguments
 
 
-def _fits(head, arrays, prefix):
-    layers = (head.classes, head.quality) if head.quality else (head.classes,)
-    return all(f"{prefix}{layer}.weight" in arrays for layer in layers)
+def _has_quality(head, arrays, prefix):
+    return not head.quality or f"{prefix}{head.quality}.weight" in arrays

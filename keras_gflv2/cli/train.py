@@ -249,7 +249,7 @@ def _model_and_data(arguments):
         seed=arguments.seed,
         augmentation=_augmentation(arguments),
         class_balance=arguments.class_balance,
-        padding_color=base.padding_colour if base else None,
+        padding_color=base.padding_color if base else None,
     )
     classes = {
         "num_classes": len(train_ds.class_names),

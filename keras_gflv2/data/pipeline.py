@@ -289,7 +289,7 @@ class ExampleAssembler:
 
 
 def finish_augmentation(example, turn, seed, augmentation):
-    """Changes the colours, and turns the image by 90 degrees where `turn` says so."""
+    """Changes the colors, and turns the image by 90 degrees where `turn` says so."""
     if augmentation.colours:
         image = jitter_colour(example["image"], seed, augmentation)
         example = example | {"image": image}

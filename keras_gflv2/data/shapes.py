@@ -160,7 +160,7 @@ def _draw_shape(random, height, width):
     radius = math.exp(random.uniform(math.log(0.1), math.log(0.25))) * shortest
     centre = random.uniform((0, 0), (width, height))
     corners = (48, 4, 3)[kind]
-    # Squares and triangles stand on a side, a little tilted: the classes are learnt in minutes.
+    # Squares and triangles stand on a side, a little tilted: the classes are learned in minutes.
     turn = (math.pi / 4 if corners == 4 else -math.pi / 2) + random.uniform(-TILT, TILT)
     angles = turn + np.arange(corners) * 2 * math.pi / corners
     polygon = centre + radius * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
@@ -171,7 +171,7 @@ def _draw_shape(random, height, width):
 def _mask(shape, height, width, scale):
     """Image of 0 and 255, drawn at `scale` times the size."""
     mask = Image.new("L", (width, height))
-    # PIL's pixel centres have whole coordinates.
+    # PIL's pixel centers have whole coordinates.
     corners = shape["polygon"] * scale - 0.5
     ImageDraw.Draw(mask).polygon([tuple(corner) for corner in corners], fill=255)
     return mask
@@ -188,10 +188,10 @@ def coverage(shape, height, width):
 
 
 def _texture(random, height, width, contrast_to=None):
-    """A random pattern of two colours, float32 (height, width, 3).
+    """A random pattern of two colors, float32 (height, width, 3).
 
     Args:
-        contrast_to: picture from whose mean colour the pattern has to differ.
+        contrast_to: picture from whose mean color the pattern has to differ.
     """
     first, second = _two_colours(random)
     if contrast_to is not None:
@@ -217,7 +217,7 @@ def _texture(random, height, width, contrast_to=None):
 
 
 def _two_colours(random):
-    """Two colours near each other: textures are fainter than the edges between shapes."""
+    """Two colors near each other: textures are fainter than the edges between shapes."""
     first, other = random.uniform(0, 255, (2, 3))
     return first, first + (other - first) * 0.3
 

@@ -2,7 +2,7 @@
 
 In: padded batches, one after the other. Out: the detections of each image, in pixels of the image
 as it is in the batch. Padding takes part in group normalization, so how much of it an image has
-changes its scores: as in `GFLV2.detect`, every image gets as little as it can have.
+changes its scores: as in `DenseDetector.detect`, every image gets as little as it can have.
 """
 
 import keras
@@ -20,19 +20,19 @@ class CanvasQueue:
     """Runs a detector on images of equal canvases together, whichever batches they came in.
 
     An image of a batch with "image_sizes" is cut out and padded to its own multiple of 32 with
-    `model.padding_colour`. Images of the same canvas run together, as many as the largest batch so
+    `model.padding_color`. Images of the same canvas run together, as many as the largest batch so
     far has; a smaller rest is filled up, so that every canvas is one shape to compile. When waiting
     images take more than `WAITING_BYTES`, the canvas with the most of them runs before it is full.
 
     A batch without "image_sizes" runs as it is.
 
     Args:
-        model: a `GFLV2`, or anything with `predict_on_batch` and `bounding_box_format`.
+        model: a dense detector, or anything with `predict_on_batch` and `bounding_box_format`.
     """
 
     def __init__(self, model):
         self._model = model
-        self._padding_colour = getattr(model, "padding_colour", MEAN_COLOUR)
+        self._padding_color = getattr(model, "padding_color", MEAN_COLOUR)
         self._batch_size = 0
         self._waiting = {}  # (height, width) of a canvas -> list of (position, pixels)
         self._waiting_bytes = 0
@@ -79,7 +79,7 @@ class CanvasQueue:
         positions, images = zip(*self._waiting.pop(canvas))
         self._waiting_bytes -= sum(image.nbytes for image in images)
         batch = np.empty((len(images), *canvas, images[0].shape[-1]), "float32")
-        batch[:] = self._padding_colour
+        batch[:] = self._padding_color
         for row, image in enumerate(images):
             batch[row, : image.shape[0], : image.shape[1]] = image
         sizes = np.array([image.shape[:2] for image in images], "int32")

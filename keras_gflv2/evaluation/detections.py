@@ -49,7 +49,7 @@ def detect_dataset(model, dataset, *, verbose="auto"):
     """Runs the detector over every image of a dataset, once.
 
     Args:
-        model: a `GFLV2`, or anything with `predict_on_batch`, `num_classes` and
+        model: a dense detector, or anything with `predict_on_batch`, `num_classes` and
             `bounding_box_format`.
         dataset: iterable of batches, see `evaluate_coco`.
         verbose: `"auto"` or 1 for a progress bar, 2 for one line, 0 for silence.

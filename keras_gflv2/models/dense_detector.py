@@ -333,9 +333,14 @@ class DenseDetector(DetectorPresets, DetectorTraining):
         return detect(self, predict, images, score_threshold, image_size, batch_size)
 
     @property
-    def padding_colour(self):
+    def padding_color(self):
         """RGB in 0..255 that becomes zero in the network: what is outside of an image."""
         return tuple(float(v) for v in getattr(self.backbone, "pixel_mean", PIXEL_MEAN))
+
+    @property
+    def padding_colour(self):
+        """`padding_color`, as version 0.1 spelled it."""
+        return self.padding_color
 
     def convert_boxes(self, boxes, target, height, width):
         """Boxes (..., 4) of the model's format in another; `height`, `width` of the batch."""

@@ -28,7 +28,7 @@ def detect(model, predict, images, score_threshold, image_size, batch_size):
     def run(canvas):
         members = waiting.pop(canvas)
         indices, originals, resized = zip(*members)
-        found = predict(_canvas_batch(resized, canvas, model.padding_colour))
+        found = predict(_canvas_batch(resized, canvas, model.padding_color))
         for row, index in enumerate(indices):
             one = {k: np.array(v[row]) for k, v in found.items()}
             results[index] = _to_original(

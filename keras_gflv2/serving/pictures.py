@@ -3,7 +3,7 @@
 In: files of different sizes. `inspect_files` reads their headers, so that what is too large is
 refused before it is decoded, and pictures of one canvas can run together; `load_pictures` decodes
 and resizes a chunk of them. One that cannot be decoded does not fail the others. The arithmetic is
-that of `keras_gflv2.images`, which `GFLV2.detect` uses.
+that of `keras_gflv2.images`, which `DenseDetector.detect` uses.
 """
 
 import tensorflow as tf

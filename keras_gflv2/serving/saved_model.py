@@ -44,12 +44,12 @@ def export_saved_model(
       the model's `image_size` and run in chunks; a request has at most 256 of them.
     - `serving_bytes_options`: as `serving_bytes` with "score_threshold" and "nms_iou_threshold"
       (B,) in the request.
-    - `raw`: "images" (B, H, W, 3) float32 -> "scores" (B, A, C) and "box_distributions"
-      (B, A, 4, reg_max + 1) logits, as calling the model gives.
+    - `raw`: "images" (B, H, W, 3) float32 -> what calling the model gives: "scores" (B, A, C) and
+      the raw numbers of the boxes, of a `GFLV2` "box_distributions" (B, A, 4, reg_max + 1).
 
     Args:
-        model: a `GFLV2`, on any backend. With JAX and PyTorch a TensorFlow process writes the
-            export.
+        model: a dense detector, on any backend. With JAX and PyTorch a TensorFlow process writes
+            the export.
         directory: the version's folder, `NAME/VERSION` with a whole number VERSION.
         overwrite: whether an existing version may be replaced.
         score_threshold, nms_iou_threshold, max_detections: settings of the export; those of the
@@ -173,7 +173,7 @@ def _write_assets(model, directory, preset):
         "num_classes": model.num_classes,
         "bounding_box_format": model.bounding_box_format,
         "image_size": list(model.image_size),
-        "reg_max": model.reg_max,
+        "reg_max": getattr(model.representation, "reg_max", None),
         "prediction_decoder": {k: v for k, v in decoder.items() if np.isscalar(v)},
         "parameters": model.count_params(),
     }

@@ -23,7 +23,7 @@ class Signatures:
     """Functions of a detector that a SavedModel can hold.
 
     Args:
-        model: a `GFLV2` on the backend TensorFlow.
+        model: a dense detector on the backend TensorFlow.
         max_pixels: larger files are not decoded.
     """
 
@@ -82,7 +82,7 @@ class Signatures:
         """Detections (xyxy in pixels of the resized images) and status of the pictures.
 
         Those with one canvas run together, each canvas on its own: more padding than a picture
-        needs would change the statistics of the group normalisation, and so its scores. A chunk is
+        needs would change the statistics of the group normalization, and so its scores. A chunk is
         bounded in pixels, before and after resizing: so is the memory of a request.
         """
         count, length = tf.shape(files["status"])[0], self.max_detections
@@ -106,7 +106,7 @@ class Signatures:
                 tf.gather(files["headers"], rows),
                 resized,
                 canvas,
-                self.model.padding_colour,
+                self.model.padding_color,
             )
             waiting = _scatter(waiting, rows, tf.zeros_like(rows, tf.bool))
             status = _scatter(status, rows, tf.fill(tf.shape(rows), headers.NOT_DECODABLE))

@@ -152,8 +152,9 @@ class DetectorTraining(keras.Model):
         of_logits = getattr(losses["classification_loss"], "from_logits", False)
         if of_logits and "class_logits" not in self.output:
             raise ValueError(
-                "`classification_loss` has from_logits=True, but GFLV2's joint score is a product "
-                "of probabilities: it has no logit. Leave from_logits=False."
+                "`classification_loss` has from_logits=True, but the joint score of this "
+                f"{type(self).__name__} is a product of probabilities: it has no logit. Leave "
+                "from_logits=False."
             )
 
     def get_compile_config(self):
@@ -297,7 +298,7 @@ class DetectorTraining(keras.Model):
         plan.apply_to(self.optimizer)
         self.train_function = None  # which has the old rate in its graph
         if verbose:
-            print(f"GFLV2: {plan}")
+            print(f"{type(self).__name__}: {plan}")
 
     def make_train_function(self, force=False):
         # Variables made while TensorFlow traces a step have it trace the step a second time.

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from keras_gflv2.images import read_image
 
-# Ten colours that stay apart on photographs; further classes get hues in between.
+# Ten colors that stay apart on photographs; further classes get hues in between.
 PALETTE = (
     (230, 60, 50),
     (40, 130, 240),
@@ -32,7 +32,7 @@ TEXT = (40, 40, 40)
 
 
 def class_colour(label):
-    """RGB colour (three ints) of a class index: the same in every picture."""
+    """RGB color (three ints) of a class index: the same in every picture."""
     if label < len(PALETTE):
         return PALETTE[label]
     hue = (label * GOLDEN_RATIO) % 1.0

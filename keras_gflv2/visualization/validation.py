@@ -7,7 +7,7 @@ def draw_validation(model, dataset, count=8):
     """Draws the first images of a dataset, ground truth left of what the model detects.
 
     Args:
-        model: a `GFLV2`.
+        model: a dense detector.
         dataset: as in `evaluate_coco`. Boxes are in its `bounding_box_format`, else the model's.
         count: at most so many images, of the first batches.
 

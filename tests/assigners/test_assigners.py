@@ -14,7 +14,13 @@ from assigners.assigning import (
 )
 from common import to_numpy
 
-from keras_gflv2.assigners import ATSSAssigner, FCOSAssigner, FoveaAssigner, MaxIoUAssigner
+from keras_gflv2.assigners import (
+    Assigner,
+    ATSSAssigner,
+    FCOSAssigner,
+    FoveaAssigner,
+    MaxIoUAssigner,
+)
 from keras_gflv2.targets import Targets
 
 every_detector = pytest.mark.parametrize("detector", DETECTORS)
@@ -44,7 +50,7 @@ def test_padding_may_hold_any_numbers_and_be_marked_as_ignored(detector, value):
         assert valid.all()
 
 
-@pytest.mark.parametrize("detector", ["fcos", "fovea", "retina"])
+@every_detector
 def test_a_box_that_is_not_finite_takes_no_location(detector):
     boxes = random_boxes(np.random.default_rng(2), 4, (96, 96))
     expected, _ = assign(*DETECTORS[detector], [boxes], (96, 96))
@@ -150,3 +156,10 @@ def test_a_graph_for_batches_of_any_size_assigns_as_an_eager_step(detector):
 def test_assigners_survive_serialization(assigner):
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(assigner))
     assert type(copy) is type(assigner) and copy.get_config() == assigner.get_config()
+
+
+def test_an_assigner_without_arguments_has_an_empty_configuration():
+    class NoLocation(Assigner):
+        pass
+
+    assert NoLocation().get_config() == {} and repr(NoLocation()) == "NoLocation()"

@@ -170,6 +170,21 @@ def test_folders_know_their_class(tmp_path):
         keras_gflv2.GFLV2.from_preset(folder)
 
 
+def test_rows_of_classes_follow_their_names_in_every_anchor(tmp_path):
+    backbone = keras_gflv2.backbones.ResNet(18, base_channels=8)
+    model = keras_gflv2.RetinaNet(
+        backbone, 3, fpn_channels=16, head_channels=16, head_depth=1, class_names=["a", "b", "c"]
+    )
+    folder = model.save_to_preset(tmp_path / "retinanet")
+    copy = keras_gflv2.RetinaNet.from_preset(folder, class_names=["c", "new", "a"])
+    old, new = (
+        m.head.classification_conv.get_weights()[0].reshape(3, 3, 16, 9, 3) for m in (model, copy)
+    )
+    np.testing.assert_array_equal(new[..., 0], old[..., 2])
+    np.testing.assert_array_equal(new[..., 2], old[..., 0])
+    assert not np.any(new[..., 1] == old[..., 1])
+
+
 def test_a_users_subclass_loads_the_presets_of_its_base(tmp_path):
     class Mine(keras_gflv2.GFLV2):
         pass

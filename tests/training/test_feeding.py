@@ -213,7 +213,7 @@ def test_what_a_dataset_says_of_itself_is_compared(model):
     contract = DataContract(3, "xyxy", ["a", "b", "c"], padding_color=(124, 116, 104))
     del dataset.bounding_box_format
     dataset.padding_color = (0, 0, 0)
-    with pytest.warns(UserWarning, match="padding_color=model.padding_colour"):
+    with pytest.warns(UserWarning, match="padding_color=model.padding_color"):
         contract.check_dataset(dataset)
     with pytest.raises(ValueError, match="different order"):
         contract.check_class_names(["b", "a", "c"])

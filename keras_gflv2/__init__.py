@@ -19,12 +19,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ATSS",
-    "AnchorGrid",
-    "DenseDetector",
     "FCOS",
-    "FoveaBox",
     "GFLV1",
     "GFLV2",
+    "AnchorGrid",
+    "DenseDetector",
+    "FoveaBox",
     "RetinaNet",
     "assigners",
     "backbones",

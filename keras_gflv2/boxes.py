@@ -59,10 +59,9 @@ def giou(a, b, epsilon=1e-7):
     return shared / union - (hull_area - union) / hull_area
 
 
-def zero_absent(boxes, is_present):
-    """`boxes` (..., 4), with zeros for those that are absent (...) or not finite."""
-    has_meaning = is_present & ops.all(ops.isfinite(boxes), axis=-1)
-    return ops.where(has_meaning[..., None], boxes, 0.0)
+def zero_unless_finite(boxes):
+    """`boxes` (..., 4), with zeros for those that have a side that is not finite."""
+    return ops.where(ops.all(ops.isfinite(boxes), axis=-1, keepdims=True), boxes, 0.0)
 
 
 def convert(boxes, source, target, height, width):

@@ -13,7 +13,8 @@ class Part:
     """
 
     def get_config(self):
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        names = inspect.signature(type(self)).parameters  # also of a class without `__init__`
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def from_config(cls, config):

@@ -157,6 +157,60 @@ def test_models_of_a_run_are_the_same_detector(run_directory, model):
     assert models[0].image_size == (64, 64)
 
 
+@pytest.mark.parametrize(
+    "options, detector, output",
+    [
+        ("--detector fcos --distribution-guided", "FCOS", "box_distributions"),
+        ("--detector retinanet --reg-max 8", "RetinaNet", "box_deltas"),
+    ],
+)
+def test_other_detectors_train(options, detector, output, tmp_path):
+    run = tmp_path / "run"
+    command = ["train", *DATA[:2], *TINY, "--epochs", "1", "--output", str(run), *options.split()]
+    assert cli.main(command) == 0
+    trained = sources.load_model(run)
+    assert type(trained).__name__ == detector and trained.representation.output_name == output
+    assert getattr(trained, "distribution_guided", False) == ("guided" in options)
+    if "--reg-max" in options:
+        assert trained.reg_max == 8
+    # Its preset folder starts a training of other classes, as any --model does.
+    base = sources.load_model(run / "preset")
+    adapted = sources.adapt_model(base, class_names=["x"], num_classes=1)
+    assert type(adapted) is type(trained) and adapted.num_classes == 1
+
+
+def test_mistakes_about_detectors(tmp_path, capsys):
+    for arguments, message in (
+        ("--distribution-guided", "GFLV2 is GFLV1 with it"),
+        ("--detector gflv1 --distribution-guided", "other detectors than GFLV1"),
+        ("--detector fcos --model nano_bccd", "leave out --detector"),
+    ):
+        said = fails(capsys, "train", *DATA, *TINY, "--output", tmp_path, *arguments.split())
+        assert message in said
+
+
+def test_presets_are_grouped_by_detector(capsys):
+    assert cli.main(["presets", "--urls"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    groups, names = {}, None
+    for line in lines:
+        first = line.split(" ")[0]
+        if " val AP " in line:
+            names = groups.setdefault(first, [])
+        elif names is not None and first:
+            names.append(first)
+    for detector, name in (
+        ("GFLV2", "nano_bccd"),
+        ("GFLV1", "gflv1_r34_ld_coco"),
+        ("ATSS", "atss_r101_1x_coco"),
+        ("FCOS", "fcos_r50_caffe_1x_coco"),
+        ("FoveaBox", "fovea_r50_1x_coco"),
+        ("RetinaNet", "retinanet_r50_2x_coco"),
+    ):
+        assert name in groups[detector]
+    assert any(line.startswith("fovea_r50_1x_coco: https://") for line in lines)
+
+
 def test_used_folder_is_refused_without_resume(run_directory, capsys):
     message = fails(capsys, "train", *DATA, *TINY, "--output", run_directory)
     assert "not empty" in message and "--resume" in message

@@ -62,7 +62,7 @@ class MaxIoUAssigner(Assigner):
         box_index, valid = ops.map(
             lambda image: self._assign(anchors, *image),
             (
-                box_ops.zero_absent(targets.boxes, targets.is_present),
+                box_ops.zero_unless_finite(targets.boxes),
                 targets.is_object,
                 ops.zeros_like(targets.is_object)
                 if targets.ignored is None

@@ -6,6 +6,9 @@ from keras_gflv2 import boxes as box_ops
 from keras_gflv2.assigners.assigner import Assigner
 from keras_gflv2.targets import Assignment
 
+# An area that is larger counts as this one: below the infinity of boxes that are no candidates.
+LARGEST = 3e38
+
 
 class PointAssigner(Assigner):
     """Assigns every location to the smallest of the boxes that could have it.
@@ -20,7 +23,7 @@ class PointAssigner(Assigner):
     last_of_equals = False
 
     def __call__(self, targets, at):
-        boxes = box_ops.zero_absent(targets.boxes, targets.is_present)
+        boxes = box_ops.zero_unless_finite(targets.boxes)
         valid = self.inside(targets, at)  # (B, A)
         if targets.ignored is not None:
             in_box = smallest_of(distances_to_sides(at.points, boxes)) > 0.0  # (B, A, N)
@@ -33,7 +36,7 @@ class PointAssigner(Assigner):
         """Whether each location could answer for each box.
 
         Args:
-            boxes: (B, N, 4) xyxy in pixels; all zeros where there is none.
+            boxes: (B, N, 4) xyxy in pixels; padding may be anything finite.
             at: `Locations`.
             sizes: (B, levels, 2) rows and columns of every level inside each image.
 
@@ -50,7 +53,8 @@ class PointAssigner(Assigner):
     def _smallest_box(self, candidates, size):
         """The smallest of the boxes that could have a location (B, A, N): (B, A), or -1."""
         num_boxes = ops.shape(size)[-1]
-        size = ops.where(candidates, size[:, None], float("inf"))
+        size = ops.minimum(size, LARGEST)[:, None]
+        size = ops.where(candidates, size, float("inf"))
         if self.last_of_equals:
             size = ops.flip(size, axis=-1)
         index = ops.cast(ops.argmin(size, axis=-1), "int32")  # the first of equals

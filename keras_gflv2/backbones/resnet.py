@@ -81,7 +81,7 @@ class PyramidBackbone(keras.Model):
     def from_config(cls, config):
         config = dict(config)
         changes = config.pop("layer_settings", {})
-        # A serialised policy is the one that was saved; any other is to hold for all layers.
+        # A serialized policy is the one that was saved; any other is to hold for all layers.
         dtype = config.get("dtype")
         as_saved = isinstance(dtype, dict)
         if as_saved:
@@ -98,7 +98,7 @@ class ResNet(PyramidBackbone):
     With `groups` it is a ResNeXt (Xie et al., 2017), with `deep_stem` and `average_downsampling` a
     ResNet-D (He et al., 2019), with `deformable_stages` one with deformable convolutions.
 
-    Normalises the pixels itself. Batch normalisation uses its running statistics also in training
+    Normalizes the pixels itself. Batch normalization uses its running statistics also in training
     by default, and trains its scale and offset: batches of detection are too small for live ones,
     and pretrained weights bring good ones. Training from nothing needs `"batch"`.
 
@@ -340,7 +340,7 @@ class ResNetBuilder:
         self, x, channels, kernel_size, stride, conv_name, norm_name, *, groups=1, stage=None,
         last=False,
     ):  # fmt: skip
-        """Convolution and batch normalisation.
+        """Convolution and batch normalization.
 
         `stage` is given for the convolutions that a deformable stage deforms, `last` marks the end
         of a residual branch.

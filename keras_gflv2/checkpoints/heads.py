@@ -6,6 +6,8 @@ import numpy as np
 
 from keras_gflv2.checkpoints.errors import CheckpointError
 
+TOWER_BIAS = "cls_convs.0.conv.bias"
+
 
 @dataclasses.dataclass(frozen=True)
 class Head:
@@ -15,12 +17,14 @@ class Head:
         detector: name of the detector.
         classes, boxes: the convolutions at the end of the two towers.
         quality: the first layer of what predicts the quality, None without.
+        may_have_tower_bias: whether some files have a bias in the towers' convolutions.
     """
 
     detector: str
     classes: str
     boxes: str
     quality: str | None
+    may_have_tower_bias: bool = False
 
     @property
     def has_distributions(self):
@@ -44,7 +48,9 @@ def read_head(arrays, heads, prefix, channels):
     Raises:
         CheckpointError: the shapes are not those of a head.
     """
-    head = next(head for head in heads if _fits(head, arrays, prefix))
+    found = [head for head in heads if f"{prefix}{head.classes}.weight" in arrays]
+    # Without its quality where a file is not whole; what is missing is told as it is loaded.
+    head = next((head for head in found if _has_quality(head, arrays, prefix)), found[0])
     key = f"{prefix}{head.classes}.weight"
     rows, *kernel = np.shape(arrays[key]) or (0,)
     if tuple(kernel) != (channels, 3, 3):
@@ -60,11 +66,12 @@ def read_head(arrays, heads, prefix, channels):
             arguments["reg_max"] = per_side - 1
     else:
         arguments = {"num_classes": rows // max(per_side, 1)}  # `per_side` anchors per cell
+    if head.may_have_tower_bias:
+        arguments["head_tower_bias"] = f"{prefix}{TOWER_BIAS}" in arrays
     if arguments["num_classes"] < 1:
         raise CheckpointError(f"{key} has no row of a class.")
     return head.detector, arguments
 
 
-def _fits(head, arrays, prefix):
-    layers = (head.classes, head.quality) if head.quality else (head.classes,)
-    return all(f"{prefix}{layer}.weight" in arrays for layer in layers)
+def _has_quality(head, arrays, prefix):
+    return not head.quality or f"{prefix}{head.quality}.weight" in arrays

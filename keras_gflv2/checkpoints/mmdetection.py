@@ -17,7 +17,7 @@ HEADS = (
     Head("GFLV1", "gfl_cls", "gfl_reg", None),
     Head("ATSS", "atss_cls", "atss_reg", "atss_centerness"),
     Head("RetinaNet", "retina_cls", "retina_reg", None),
-    Head("FCOS", "conv_cls", "conv_reg", "conv_centerness"),
+    Head("FCOS", "conv_cls", "conv_reg", "conv_centerness", may_have_tower_bias=True),
     Head("FoveaBox", "conv_cls", "conv_reg", None),
 )
 # The same by the parts of a model: what its boxes are, and whether there is a quality.

@@ -119,5 +119,5 @@ def evaluation_data(spec, model, arguments):
         image_size=tuple(arguments.image_size or model.image_size),
         bounding_box_format=model.bounding_box_format,
         class_names=model.class_names,
-        padding_color=model.padding_colour,
+        padding_color=model.padding_color,
     )

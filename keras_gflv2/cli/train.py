@@ -249,7 +249,7 @@ def _model_and_data(arguments):
         seed=arguments.seed,
         augmentation=_augmentation(arguments),
         class_balance=arguments.class_balance,
-        padding_color=base.padding_colour if base else None,
+        padding_color=base.padding_color if base else None,
     )
     classes = {
         "num_classes": len(train_ds.class_names),
@@ -318,7 +318,8 @@ def _train_callbacks(folder, val_ds, first_epoch, arguments, chief=True):
     import keras
 
     from keras_gflv2.evaluation import COCOMetrics
-    from keras_gflv2.training import Curves, DetectionImages, EpochLog, Progress
+    from keras_gflv2.training import Curves, EpochLog, Progress
+    from keras_gflv2.visualization import DetectionImages
 
     callbacks = [Progress(arguments.batch_size, verbose=arguments.verbose)]
     if val_ds is not None:

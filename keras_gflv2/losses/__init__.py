@@ -2,9 +2,12 @@
 
 from keras_gflv2.losses.criterion import Criterion
 from keras_gflv2.losses.distribution_focal import DistributionFocalLoss
+from keras_gflv2.losses.focal import FocalLoss
 from keras_gflv2.losses.giou import GIoULoss
-from keras_gflv2.losses.tmp_losses import FocalLoss, IoULoss, L1Loss, SmoothL1Loss
+from keras_gflv2.losses.iou import IoULoss
+from keras_gflv2.losses.l1 import L1Loss
 from keras_gflv2.losses.quality_focal import QualityFocalLoss
+from keras_gflv2.losses.smooth_l1 import SmoothL1Loss
 from keras_gflv2.losses.terms import BoxTerm, ClassTerm, DistributionTerm, QualityTerm, Term
 
 __all__ = [
@@ -13,8 +16,12 @@ __all__ = [
     "Criterion",
     "DistributionFocalLoss",
     "DistributionTerm",
+    "FocalLoss",
     "GIoULoss",
+    "IoULoss",
+    "L1Loss",
     "QualityFocalLoss",
     "QualityTerm",
+    "SmoothL1Loss",
     "Term",
 ]

@@ -8,4 +8,4 @@ from keras_gflv2.models.gflv1 import GFLV1
 from keras_gflv2.models.gflv2 import GFLV2
 from keras_gflv2.models.retinanet import RetinaNet
 
-__all__ = ["ATSS", "DenseDetector", "FCOS", "FoveaBox", "GFLV1", "GFLV2", "RetinaNet"]
+__all__ = ["ATSS", "FCOS", "GFLV1", "GFLV2", "DenseDetector", "FoveaBox", "RetinaNet"]

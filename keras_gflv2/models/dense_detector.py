@@ -10,7 +10,6 @@ from keras_gflv2.backbones.pyramid import feature_extractor
 from keras_gflv2.backbones.resnet import PIXEL_MEAN
 from keras_gflv2.checkpoints.weight_files import check_store
 from keras_gflv2.contract import DataContract, check_box_format, check_pixels, unpack
-from keras_gflv2.feeding import Feeding
 from keras_gflv2.grid import AnchorGrid
 from keras_gflv2.layer_settings import LayerSettings, default_policy
 from keras_gflv2.layers import DenseHead, FeaturePyramid, PadToMultiple
@@ -23,6 +22,7 @@ from keras_gflv2.replicas import OneDevicePrediction, is_spread
 from keras_gflv2.representations import GeneralDistribution
 from keras_gflv2.targets import Targets
 from keras_gflv2.training.detector_training import DetectorTraining
+from keras_gflv2.training.feeding import Feeding
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
@@ -333,9 +333,14 @@ class DenseDetector(DetectorPresets, DetectorTraining):
         return detect(self, predict, images, score_threshold, image_size, batch_size)
 
     @property
-    def padding_colour(self):
+    def padding_color(self):
         """RGB in 0..255 that becomes zero in the network: what is outside of an image."""
         return tuple(float(v) for v in getattr(self.backbone, "pixel_mean", PIXEL_MEAN))
+
+    @property
+    def padding_colour(self):
+        """`padding_color`, as version 0.1 spelled it."""
+        return self.padding_color
 
     def convert_boxes(self, boxes, target, height, width):
         """Boxes (..., 4) of the model's format in another; `height`, `width` of the batch."""

@@ -3,6 +3,7 @@
 import numpy as np
 from keras import ops
 
+from keras_gflv2.contract import class_names_of
 from keras_gflv2.grid import padded
 from keras_gflv2.images import read_image, resize_image, resize_shape
 
@@ -27,7 +28,7 @@ def detect(model, predict, images, score_threshold, image_size, batch_size):
     def run(canvas):
         members = waiting.pop(canvas)
         indices, originals, resized = zip(*members)
-        found = predict(_canvas_batch(resized, canvas, model.padding_colour))
+        found = predict(_canvas_batch(resized, canvas, model.padding_color))
         for row, index in enumerate(indices):
             one = {k: np.array(v[row]) for k, v in found.items()}
             results[index] = _to_original(
@@ -59,7 +60,7 @@ def _to_original(model, found, original, resized, canvas, score_threshold):
     boxes = ops.convert_to_numpy(model.convert_boxes(found["boxes"][keep], "xyxy", *canvas))
     scale = np.float32([original[1] / resized[1], original[0] / resized[0]] * 2)
     classes = found["classes"][keep].astype("int32")
-    names = model.class_names or [str(i) for i in range(model.num_classes)]
+    names = class_names_of(model)
     result = {
         "boxes": boxes.reshape(-1, 4).astype("float32") * scale,
         "classes": classes,

@@ -34,11 +34,13 @@ class FCOS(DenseDetector):
             off them, as in GFLV2 (Table 5, second row of the pair): distances
             in strides from the location.
         reg_max: last bin of a distribution, in strides, where `distribution_guided`.
-        center_radius: half of the side, in strides, of the square around an object's center in which
-            locations answer for it; None for all of the object.
+        center_radius: half of the side, in strides, of the square around an object's center in
+            which locations answer for it; None for all of the object.
         normalized_distances: whether distances are relu(x) strides, instead of exp(x) pixels.
         centerness_tower: which tower predicts the centerness, "box" or "classification".
         giou: whether the box loss is 1 - GIoU, instead of -log(IoU).
+        fpn_relu, head_tower_bias: as the published weights have them: a ReLU between P6 and P7, and
+            biases in the towers.
         grid, representation, quality, assigner, criterion: parts to use instead of its own.
         prediction_decoder, fpn_channels, head_channels, head_depth, head_norm_groups, class_names,
             image_size, name, trainable, dtype: see `DenseDetector`.
@@ -61,6 +63,7 @@ class FCOS(DenseDetector):
         normalized_distances: bool = True,
         centerness_tower: str = "box",
         giou: bool = True,
+        fpn_relu: bool = False,
         grid=None,
         representation=None,
         quality=None,
@@ -71,6 +74,7 @@ class FCOS(DenseDetector):
         head_channels: int = 256,
         head_depth: int = 4,
         head_norm_groups: int | None = 32,
+        head_tower_bias: bool = False,
         class_names=None,
         image_size=(800, 1333),
         name: str = "fcos",
@@ -103,10 +107,11 @@ class FCOS(DenseDetector):
             **choose_parts(own, given, distribution_guided, reg_max),
             prediction_decoder=prediction_decoder,
             fpn_channels=fpn_channels,
-            fpn_relu=True,
+            fpn_relu=fpn_relu,
             head_channels=head_channels,
             head_depth=head_depth,
             head_norm_groups=head_norm_groups,
+            head_tower_bias=head_tower_bias,
             class_names=class_names,
             image_size=image_size,
             name=name,

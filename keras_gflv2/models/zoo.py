@@ -60,7 +60,7 @@ class DetectorPreset(Preset):
     detector: str = "GFLV2"
     backbone: type = ResNet
     backbone_arguments: dict
-    arguments: dict = dataclasses.field(default_factory=lambda: {"num_classes": len(COCO_CLASSES)})
+    arguments: dict
 
     @property
     def detector_class(self):
@@ -134,7 +134,9 @@ def _paddle(name, detector, file, ap_val, compared=DetectorPreset.compared):
     )
 
 
-def _openmmlab(name, detector, ap_val, path, *, folder=OPENMMLAB, **backbone_arguments):
+def _openmmlab(
+    name, detector, ap_val, path, *, folder=OPENMMLAB, arguments=None, **backbone_arguments
+):
     """One of mmdetection's; the name of its file ends with the first digits of the digest."""
     file = path.rsplit("/", 1)[1]
     stem, digest = file.removesuffix(".pth").rsplit("-", 1)
@@ -150,6 +152,7 @@ def _openmmlab(name, detector, ap_val, path, *, folder=OPENMMLAB, **backbone_arg
         license="Apache-2.0",
         compared="-" if name in UNSEEN else compared,
         backbone_arguments=backbone_arguments,
+        arguments={"num_classes": len(COCO_CLASSES), **(arguments or {})},
     )
 
 
@@ -257,7 +260,8 @@ _DETECTORS = [
     _openmmlab(
         "fcos_r50_caffe_1x_coco", "FCOS", 38.7,
         f"fcos/{FCOS}/{FCOS}-0a0d75a8.pth",
-        folder=OPENMMLAB_MIRROR, depth=50, style="caffe",
+        folder=OPENMMLAB_MIRROR, arguments={"fpn_relu": True, "head_tower_bias": True},
+        depth=50, style="caffe",
     ),
     _openmmlab(
         "fovea_r50_1x_coco", "FoveaBox", 36.5,

@@ -18,7 +18,7 @@ class TestTimeAugmentation(keras.Model):
     are views, weighted by their areas.
 
     Args:
-        model: a `GFLV2`.
+        model: a dense detector.
         scales: sizes of the views relative to the batch's. Views larger than 1 are enlarged from
             the batch: where images have more pixels to show, load the data at the largest size and
             use scales below 1.
@@ -59,12 +59,17 @@ class TestTimeAugmentation(keras.Model):
         self.bounding_box_format = model.bounding_box_format
 
     @property
-    def padding_colour(self):
+    def padding_color(self):
         """As that of the detector."""
-        return self.model.padding_colour
+        return self.model.padding_color
+
+    @property
+    def padding_colour(self):
+        """`padding_color`, as version 0.1 spelled it."""
+        return self.padding_color
 
     def call(self, inputs):
-        """Detections, as `GFLV2.predict` returns them.
+        """Detections, as `DenseDetector.predict` returns them.
 
         Args:
             inputs: images (B, H, W, 3), or a dictionary of "images" and, optionally, "image_sizes".
@@ -137,7 +142,7 @@ class TestTimeAugmentation(keras.Model):
         return self._one_device_prediction(x)
 
     def detect(self, images, score_threshold=0.3, image_size=None, batch_size=8):
-        """As `GFLV2.detect`; without "uncertainties"."""
+        """As `DenseDetector.detect`; without "uncertainties"."""
         return self.model.detect(
             images, score_threshold, image_size, batch_size, predict=self.predict_on_batch
         )

@@ -40,6 +40,7 @@ class AnchorDeltas(BoxRepresentation):
         return ops.concatenate([center - half, center + half], axis=-1)
 
     def encode(self, boxes, at):
+        boxes = ops.convert_to_tensor(boxes, dtype="float32")
         anchor_center, anchor_size = _center_and_size(at.anchors)
         center, size = _center_and_size(boxes)
         size = ops.maximum(size, SMALLEST_SIDE)

@@ -58,6 +58,7 @@ class Distances(BoxRepresentation):
         return box_ops.boxes_from_distances(at.points, distances * self._unit(at))
 
     def encode(self, boxes, at):
+        boxes = ops.convert_to_tensor(boxes, dtype="float32")
         distances = box_ops.distances_from_boxes(at.points, boxes) / self._unit(at)
         if self.activation == "relu":
             return distances

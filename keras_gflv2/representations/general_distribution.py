@@ -38,6 +38,7 @@ class GeneralDistribution(BoxRepresentation):
         return box_ops.boxes_from_distances(at.points, self.integral(raw) * at.strides)
 
     def encode(self, boxes, at):
+        boxes = ops.convert_to_tensor(boxes, dtype="float32")
         return box_ops.distances_from_boxes(at.points, boxes) / at.strides
 
     def spread(self, raw, at):

@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolutions before it: the same function, fewer passes."""
+"""Batch normalization folded into the convolutions before it: the same function, fewer passes."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ FOLDABLE = (keras.layers.Conv2D, DeformableConv2D)
 def fold_batch_norm(model):
     """A detector that computes what `model` does in inference, for export: not for training.
 
-    Every batch normalisation of the backbone that follows a convolution becomes part of its kernel
+    Every batch normalization of the backbone that follows a convolution becomes part of its kernel
     and bias. Weights are copied; `model` stays as it is.
     """
     features = feature_extractor(model.backbone)
@@ -71,7 +71,7 @@ def _rescaling(layer):
 
 
 def _followers(features):
-    """{name of a convolution: the batch normalisation that is all that reads it}."""
+    """{name of a convolution: the batch normalization that is all that reads it}."""
     readers = {}
     for layer in features.layers:
         for node in layer._inbound_nodes:
@@ -99,7 +99,7 @@ def _is_linear(layer):
 
 
 def _folded(layer, norm):
-    """Weights of the convolution, in its own order, with the normalisation in kernel and bias."""
+    """Weights of the convolution, in its own order, with the normalization in kernel and bias."""
     variance = keras.ops.convert_to_numpy(norm.moving_variance).astype("float64")
     mean = keras.ops.convert_to_numpy(norm.moving_mean).astype("float64")
     gamma = keras.ops.convert_to_numpy(norm.gamma) if norm.scale else 1.0

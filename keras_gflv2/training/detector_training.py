@@ -8,14 +8,6 @@ from keras import ops
 
 from keras_gflv2 import recipes
 from keras_gflv2.contract import DataContract, unpack
-from keras_gflv2.feeding import (
-    FaultyBoxes,
-    Feeding,
-    TellOfData,
-    own_errors,
-    training_size,
-    with_callback,
-)
 from keras_gflv2.optimizers import build_optimizer, separate_averages
 from keras_gflv2.replicas import (
     batch_divisor,
@@ -28,6 +20,10 @@ from keras_gflv2.replicas import (
     torch_processes,
 )
 from keras_gflv2.training import compiling
+from keras_gflv2.training.faulty_boxes import FaultyBoxes
+from keras_gflv2.training.feeding import Feeding, own_errors
+from keras_gflv2.training.sources import training_size
+from keras_gflv2.training.tell_of_data import TellOfData, with_callback
 
 # Parts of a training's state on JAX, in Keras's order.
 JAX_STATE = (
@@ -156,8 +152,9 @@ class DetectorTraining(keras.Model):
         of_logits = getattr(losses["classification_loss"], "from_logits", False)
         if of_logits and "class_logits" not in self.output:
             raise ValueError(
-                "`classification_loss` has from_logits=True, but GFLV2's joint score is a product "
-                "of probabilities: it has no logit. Leave from_logits=False."
+                "`classification_loss` has from_logits=True, but the joint score of this "
+                f"{type(self).__name__} is a product of probabilities: it has no logit. Leave "
+                "from_logits=False."
             )
 
     def get_compile_config(self):
@@ -301,7 +298,7 @@ class DetectorTraining(keras.Model):
         plan.apply_to(self.optimizer)
         self.train_function = None  # which has the old rate in its graph
         if verbose:
-            print(f"GFLV2: {plan}")
+            print(f"{type(self).__name__}: {plan}")
 
     def make_train_function(self, force=False):
         # Variables made while TensorFlow traces a step have it trace the step a second time.

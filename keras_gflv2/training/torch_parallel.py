@@ -15,7 +15,7 @@ class DataParallelStep:
     """One training step whose gradients are those of the whole batch of all processes.
 
     Args:
-        model: a compiled `GFLV2`. Its weights become those of the first process.
+        model: a compiled dense detector. Its weights become those of the first process.
     """
 
     def __init__(self, model):
@@ -27,7 +27,7 @@ class DataParallelStep:
         model, world = self._model, torch.distributed.get_world_size()
         predictions = self._forward(keras.ops.convert_to_tensor(images))
         model.zero_grad()
-        # Each process computes its part of a sum: the normalisers are of the whole batch.
+        # Each process computes its part of a sum: the normalizers are of the whole batch.
         part = model._compute_loss(x=images, y=targets, y_pred=predictions, training=True)
         model._loss_tracker.update_state(loss_in_logs(part), sample_weight=len(images))
         # DistributedDataParallel takes means of gradients.

@@ -21,7 +21,7 @@ DETECTORS = {
 
 def padded_batch(boxes, classes=None, padding=np.nan, rows=1):
     """Lists of arrays, one per image, as arrays of one length (B, N, 4) and (B, N)."""
-    length = max(len(b) for b in boxes) + rows
+    length = -(-(max(len(b) for b in boxes) + rows) // 16) * 16  # few shapes are quick to compile
     together = np.full((len(boxes), length, 4), padding, "float32")
     labels = np.full((len(boxes), length), -1, "int32")
     for i, b in enumerate(boxes):
@@ -39,8 +39,27 @@ def assign(assigner, grid, boxes, size, image_sizes=None, ignored=None, **paddin
             marks[i, : len(marked)] = marked
         ignored = keras.ops.convert_to_tensor(marks)
     boxes, classes = keras.ops.convert_to_tensor(boxes), keras.ops.convert_to_tensor(classes)
-    assignment = assigner(Targets(boxes, classes, image_sizes, ignored), grid(*size))
-    return to_numpy((assignment.box_index, assignment.valid))
+
+    def function(boxes, classes, ignored):
+        assignment = assigner(Targets(boxes, classes, image_sizes, ignored), grid(*size))
+        return assignment.box_index, assignment.valid
+
+    if keras.backend.backend() == "jax":  # one program is quicker than a hundred
+        function = compiled(function)
+    return to_numpy(function(boxes, classes, ignored))
+
+
+def compiled(function):
+    """A function as a compiled training step runs it."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=True)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jit(function)
+    return function
 
 
 def random_boxes(rng, count, size, longest=250):

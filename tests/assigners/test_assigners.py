@@ -3,26 +3,27 @@
 import keras
 import numpy as np
 import pytest
-from assigners.assigning import DETECTORS, assign, cells, inside_image, padded_batch, random_boxes
+from assigners.assigning import (
+    DETECTORS,
+    assign,
+    cells,
+    compiled,
+    inside_image,
+    padded_batch,
+    random_boxes,
+)
 from common import to_numpy
 
-from keras_gflv2.assigners import ATSSAssigner, FCOSAssigner, FoveaAssigner, MaxIoUAssigner
+from keras_gflv2.assigners import (
+    Assigner,
+    ATSSAssigner,
+    FCOSAssigner,
+    FoveaAssigner,
+    MaxIoUAssigner,
+)
 from keras_gflv2.targets import Targets
 
 every_detector = pytest.mark.parametrize("detector", DETECTORS)
-
-
-def compiled(function):
-    """A function as a compiled training step runs it."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(function, jit_compile=True)
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return jax.jit(function)
-    return function
 
 
 @every_detector
@@ -42,14 +43,14 @@ def test_padding_may_hold_any_numbers_and_be_marked_as_ignored(detector, value):
     boxes = [random_boxes(np.random.default_rng(1), 6, (96, 96))]
     expected, _ = assign(*DETECTORS[detector], boxes, (96, 96))
     found, valid = assign(
-        *DETECTORS[detector], boxes, (96, 96), ignored=[[0] * 6 + [1] * 3], padding=value, rows=3
+        *DETECTORS[detector], boxes, (96, 96), ignored=[[0] * 6 + [1] * 3], padding=value
     )
     np.testing.assert_array_equal(found, expected)
     if detector != "retina":
         assert valid.all()
 
 
-@pytest.mark.parametrize("detector", ["fcos", "fovea", "retina"])
+@every_detector
 def test_a_box_that_is_not_finite_takes_no_location(detector):
     boxes = random_boxes(np.random.default_rng(2), 4, (96, 96))
     expected, _ = assign(*DETECTORS[detector], [boxes], (96, 96))
@@ -155,3 +156,10 @@ def test_a_graph_for_batches_of_any_size_assigns_as_an_eager_step(detector):
 def test_assigners_survive_serialization(assigner):
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(assigner))
     assert type(copy) is type(assigner) and copy.get_config() == assigner.get_config()
+
+
+def test_an_assigner_without_arguments_has_an_empty_configuration():
+    class NoLocation(Assigner):
+        pass
+
+    assert NoLocation().get_config() == {} and repr(NoLocation()) == "NoLocation()"

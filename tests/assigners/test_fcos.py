@@ -65,6 +65,22 @@ def test_center_sampling_takes_the_nine_cells_around_a_center_at_a_cell():
     np.testing.assert_array_equal(finest, expected)
 
 
+def test_a_point_on_the_side_of_the_square_around_a_center_is_outside():
+    box = np.float32([[30, 30, 90, 90]])  # the square reaches from 48 to 72 on the finest level
+    for shift, expected in ((0, [6, 7, 8]), (4, [7, 8]), (-4, [6, 7])):
+        found, _ = assign(
+            FCOSAssigner(), CENTERED, [box + shift * np.float32([1, 0])[[0, 1, 0, 1]]], (128, 128)
+        )
+        columns = np.nonzero(found[0, :256].reshape(16, 16) == 0)[1]
+        assert sorted(set(columns)) == expected
+
+
+def test_a_box_of_an_area_beyond_float32_is_a_box():
+    boxes = np.float32([[4, 4, 9, 9], [-3e30, -3e30, 3e30, 3e30]])
+    found, _ = assign(FCOSAssigner(center_radius=None), CENTERED, [boxes], (128, 128))
+    assert found[0, -1] == 1  # the coarsest level
+
+
 @pytest.mark.parametrize("farthest, levels", [(63, [0]), (64, [0, 1]), (65, [1])])
 def test_a_limit_between_two_levels_belongs_to_both(farthest, levels):
     grid = AnchorGrid(strides=(8, 16), offset=0.5)

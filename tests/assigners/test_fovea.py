@@ -66,6 +66,10 @@ def test_the_size_of_a_box_chooses_its_levels():
         assert set(level[found[0] == 0]) == levels
 
 
+def test_the_ranges_are_the_official_ones():
+    np.testing.assert_array_equal(FoveaAssigner().ranges(STRIDES), RANGES)
+
+
 def test_the_central_part_of_a_box_is_positive():
     # 0.4 of 60 pixels around 68: from 56 to 80, where the cells with centers 60, 68 and 76 are.
     box = np.float32([[38, 38, 98, 98]])
@@ -80,6 +84,12 @@ def test_a_box_whose_center_is_beyond_the_edge_gets_the_cells_at_the_edge():
     found, _ = assign(FoveaAssigner(), CENTERED, [box], (64, 64))
     rows, columns = np.nonzero(found[0, :64].reshape(8, 8) == 0)
     assert set(columns) == {7} and set(rows) == {4, 5}
+
+
+def test_a_box_the_wrong_way_around_takes_nothing():
+    for box in ([90, 20, 70, 60], [90, 90, 70, 70], [40, 40, 10, 10]):
+        found, _ = assign(FoveaAssigner(), CENTERED, [np.float32([box])], (64, 64))
+        assert np.all(found == -1)
 
 
 def test_a_sigma_without_meaning_is_refused():

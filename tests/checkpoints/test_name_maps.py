@@ -94,6 +94,8 @@ def test_the_file_tells_its_detector(preset):
     assert detector == record.detector
     assert arguments["num_classes"] == len(COCO_CLASSES)
     assert arguments.get("reg_max", 16) == 16
+    if detector == "FCOS":
+        assert arguments["head_tower_bias"] is True
     stages = record.backbone_arguments.get("deformable_stages", ())
     assert of_backbone.get("deformable_stages", ()) == stages
     if stages:
@@ -166,6 +168,21 @@ def test_folders_know_their_class(tmp_path):
         assert type(cls.from_preset(folder)) is keras_gflv2.FoveaBox
     with pytest.raises(ValueError, match=r"`FoveaBox\.from_preset`"):
         keras_gflv2.GFLV2.from_preset(folder)
+
+
+def test_rows_of_classes_follow_their_names_in_every_anchor(tmp_path):
+    backbone = keras_gflv2.backbones.ResNet(18, base_channels=8)
+    model = keras_gflv2.RetinaNet(
+        backbone, 3, fpn_channels=16, head_channels=16, head_depth=1, class_names=["a", "b", "c"]
+    )
+    folder = model.save_to_preset(tmp_path / "retinanet")
+    copy = keras_gflv2.RetinaNet.from_preset(folder, class_names=["c", "new", "a"])
+    old, new = (
+        m.head.classification_conv.get_weights()[0].reshape(3, 3, 16, 9, 3) for m in (model, copy)
+    )
+    np.testing.assert_array_equal(new[..., 0], old[..., 2])
+    np.testing.assert_array_equal(new[..., 2], old[..., 0])
+    assert not np.any(new[..., 1] == old[..., 1])
 
 
 def test_a_users_subclass_loads_the_presets_of_its_base(tmp_path):

@@ -14,6 +14,8 @@ import pytest
 from common import GOLDEN, SHARED, assert_same_detections, golden, nhwc, to_numpy
 
 import keras_gflv2
+from keras_gflv2 import DenseDetector
+from keras_gflv2.backbones.resnet import PIXEL_MEAN, PIXEL_STD
 from keras_gflv2.checkpoints import load_checkpoint
 from keras_gflv2.recipes import SGDWithL2
 from keras_gflv2.targets import Targets
@@ -41,15 +43,19 @@ def official(name):
     return dict(np.load(BASELINES / f"{name}.npz"))
 
 
-@functools.cache
-def official_state(name):
+def weights_rule():
     sys.path.insert(0, str(GOLDEN))
     try:
         import weights_rule
     finally:
         sys.path.pop(0)
-    shapes = json.loads(str(official(name)["state_shapes_json"]))
-    return {key: weights_rule.value(key, shape, basic_block=True) for key, shape in shapes.items()}
+    return weights_rule
+
+
+@functools.cache
+def official_state(name):
+    shapes, rule = json.loads(str(official(name)["state_shapes_json"])), weights_rule()
+    return {key: rule.value(key, shape, basic_block=True) for key, shape in shapes.items()}
 
 
 def detector(name):
@@ -178,3 +184,72 @@ def test_training_follows_the_official_losses(name):
             found = np.array([float(log[ours]) for log in logs])
             np.testing.assert_allclose(found[:2], data[f"run_{key}"][:2], rtol=1e-4, err_msg=ours)
             np.testing.assert_allclose(found, data[f"run_{key}"], rtol=0.02, err_msg=ours)
+
+
+# === Whole detectors ===
+
+# Preset, whose file has these keys: the official outputs.
+WHOLE = {
+    "atss_r50_1x_coco": "atss_r50",
+    "fcos_r50_caffe_1x_coco": "fcos_r50_caffe",
+    "fovea_r50_1x_coco": "fovea_r50",
+    "gflv1_r18_ld_coco": "gfl_r18",
+    "retinanet_r50_1x_coco": "retinanet_r50",
+}
+CAFFE_MEAN = np.float32([103.53, 116.28, 123.675])  # BGR
+
+
+def whole_detector(preset, name):
+    shapes = json.loads((SHARED / "state_dicts" / f"{name}.json").read_text())
+    rule = functools.partial(weights_rule().value, basic_block=name == "gfl_r18")
+    model = DenseDetector.from_preset(preset, load_weights=False)
+    return load_checkpoint(model, {key: rule(key, shape) for key, shape in shapes.items()})
+
+
+def whole_image(name):
+    """RGB whose normalization is the official input."""
+    x = nhwc(np.random.default_rng(20210101).standard_normal((1, 3, 256, 320)).astype("float32"))
+    if name.endswith("caffe"):
+        return (x + CAFFE_MEAN)[..., ::-1]
+    return x * np.float32(PIXEL_STD) + np.float32(PIXEL_MEAN)
+
+
+def channels_of(data, kind, values, per_cell):
+    """Ours (A, ...) by levels beside the official maps, of which every n-th channel is kept."""
+    start = 0
+    for i in range(5):
+        official = data[f"{kind}_{i}"][0]  # (C, H, W)
+        count = per_cell * official[0].size
+        ours = values[start : start + count].reshape(*official.shape[1:], -1)
+        yield ours[..., :: int(data[f"{kind}_{i}_step"])], official.transpose(1, 2, 0)
+        start += count
+    assert start == len(values)
+
+
+@pytest.mark.parametrize("preset", WHOLE)
+def test_whole_detectors_equal_the_official_ones(preset):
+    name = WHOLE[preset]
+    data = np.load(BASELINES / f"full_{name}_A.npz")
+    model, images = whole_detector(preset, name), whole_image(name)
+    outputs = model(images)
+    found = {key: value[0] for key, value in to_numpy(outputs).items()}
+    at = model.grid(256, 320)
+    boxes = found[model.representation.output_name]
+    if name.startswith("fcos"):  # in pixels, officially
+        boxes = boxes * to_numpy(at.strides)
+    ours = {"cls": found["class_logits"], "box": boxes, "centerness": found.get("centerness")}
+    for kind, values in ours.items():
+        if values is None:
+            assert f"{kind}_0" not in data
+            continue
+        for ours, official in channels_of(data, kind, values, model.grid.anchors_per_cell):
+            atol = 1e-3 * np.abs(official).max()
+            np.testing.assert_allclose(ours, official, rtol=0, atol=atol, err_msg=kind)
+            if kind == "cls":
+                scores = [1 / (1 + np.exp(-x.astype("float64"))) for x in (ours, official)]
+                np.testing.assert_allclose(*scores, rtol=0, atol=1e-4)
+    found = to_numpy(model.decode_predictions(outputs, images))
+    boxes, labels = data["det_boxes_0"], data["det_labels_0"]
+    expected = {"boxes": boxes[:, :4], "classes": labels, "confidence": boxes[:, 4]}
+    one = {key: found[key][0] for key in expected}
+    assert_same_detections(one, expected, score=1e-4, pixels=0.1, threshold=boxes[-1, 4])

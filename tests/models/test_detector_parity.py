@@ -15,11 +15,9 @@ import pytest
 from common import GOLDEN, assert_same_detections, to_numpy
 
 import keras_gflv2
-from keras_gflv2 import boxes as box_ops
 from keras_gflv2.backbones.resnet import PIXEL_MEAN, PIXEL_STD
 from keras_gflv2.checkpoints import load_checkpoint
 from keras_gflv2.checkpoints.mmdetection import name_map
-from keras_gflv2.models.gflv2 import STRIDES
 from keras_gflv2.models.zoo import DETECTORS
 from keras_gflv2.postprocessing import PredictionDecoder
 
@@ -135,15 +133,9 @@ def test_paddles_detector(state_dicts):
     images = pixels(PADDLES_RULE.image())
     outputs = model(images)
     assert_same_outputs(outputs, data, 1e-4, 1e-3)
-    shapes = box_ops.level_shapes(*images.shape[1:3], STRIDES)
-    points, strides = box_ops.locations(shapes, STRIDES)
-    distances = model.integral(outputs["box_distributions"]) * strides
+    boxes, lengths = model.locate(outputs, *images.shape[1:3])
     decoder = PredictionDecoder(score_threshold=0.05)
-    found = decoder(
-        outputs["scores"],
-        box_ops.boxes_from_distances(points, distances),
-        locations_per_level=[rows * columns for rows, columns in shapes],
-    )
+    found = decoder(outputs["scores"], boxes, locations_per_level=lengths)
     found = {key: to_numpy(value)[0] for key, value in found.items()}
     found["confidence"] = 1 / (1 + np.exp(-found["confidence"]))
     det = data["det"][np.argsort(-data["det"][:, 1], kind="stable")]

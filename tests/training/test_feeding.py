@@ -9,8 +9,9 @@ import tensorflow as tf
 from common import random_batch, small_model
 
 from keras_gflv2.contract import DataContract
-from keras_gflv2.feeding import Feeding, training_size
 from keras_gflv2.images import pixel_problem, pixel_statistics, read_image
+from keras_gflv2.training.feeding import Feeding
+from keras_gflv2.training.sources import training_size
 
 BATCH = random_batch()
 IMAGES, BOXES = BATCH["images"], BATCH["bounding_boxes"]
@@ -212,7 +213,7 @@ def test_what_a_dataset_says_of_itself_is_compared(model):
     contract = DataContract(3, "xyxy", ["a", "b", "c"], padding_color=(124, 116, 104))
     del dataset.bounding_box_format
     dataset.padding_color = (0, 0, 0)
-    with pytest.warns(UserWarning, match="padding_color=model.padding_colour"):
+    with pytest.warns(UserWarning, match="padding_color=model.padding_color"):
         contract.check_dataset(dataset)
     with pytest.raises(ValueError, match="different order"):
         contract.check_class_names(["b", "a", "c"])

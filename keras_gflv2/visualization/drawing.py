@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from keras_gflv2.images import read_image
 
-# Ten colours that stay apart on photographs; further classes get hues in between.
+# Ten colors that stay apart on photographs; further classes get hues in between.
 PALETTE = (
     (230, 60, 50),
     (40, 130, 240),
@@ -32,7 +32,7 @@ TEXT = (40, 40, 40)
 
 
 def class_colour(label):
-    """RGB colour (three ints) of a class index: the same in every picture."""
+    """RGB color (three ints) of a class index: the same in every picture."""
     if label < len(PALETTE):
         return PALETTE[label]
     hue = (label * GOLDEN_RATIO) % 1.0
@@ -141,37 +141,6 @@ def draw_gallery(
             ]
         )
     return _grid(cells, titles, columns)
-
-
-def draw_validation(model, dataset, count=8):
-    """Draws the first images of a dataset, ground truth left of what the model detects.
-
-    Args:
-        model: a `GFLV2`.
-        dataset: as in `evaluate_coco`. Boxes are in its `bounding_box_format`, else the model's.
-        count: at most so many images, of the first batches.
-
-    Returns:
-        A PIL image, RGB.
-    """
-    # Imported here: drawing alone needs no Keras.
-    from keras_gflv2.evaluation.canvases import to_xyxy
-    from keras_gflv2.evaluation.detections import batches_of, class_names_of
-
-    source = getattr(dataset, "bounding_box_format", None)
-    source = source or getattr(model, "bounding_box_format", "xyxy")
-    images, truth = [], []
-    for batch in batches_of(dataset)[0]:
-        canvas = batch["images"].shape[1:3]
-        sizes = batch.get("image_sizes", [canvas] * len(batch["images"]))
-        images += [image[: int(h), : int(w)] for image, (h, w) in zip(batch["images"], sizes)]
-        batch["boxes"] = to_xyxy(batch["boxes"], source, *canvas)
-        keys = [key for key in ("boxes", "classes", "ignored") if key in batch]
-        truth += [{key: batch[key][row] for key in keys} for row in range(len(sizes))]
-        if len(images) >= count:
-            break
-    images, truth = images[:count], truth[:count]
-    return draw_gallery(images, model.detect(images), truth, class_names_of(model, dataset))
 
 
 def _to_picture(image):

@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_gflv2.contract import check_pixels, dense, unpack, warn_of_pixels
 from keras_gflv2.images import PIXEL_SAMPLES
+from keras_gflv2.training.sources import KERAS_BATCH_SIZE, is_data_loader, is_tf_dataset
 
 SHAPES = {
     "boxes": (None, None, 4),
@@ -22,7 +23,6 @@ SHAPES = {
     "ignored": (None, None),
     "image_sizes": (None, 2),
 }
-KERAS_BATCH_SIZE = 32  # Keras's own, of arrays without `batch_size`
 
 
 class Feeding:
@@ -252,126 +252,6 @@ class _CheckedCollate:
 
         batch = self._feeding._python_batch(self._collate(samples))
         return keras.tree.map_structure(torch.as_tensor, batch)
-
-
-class TellOfData(keras.callbacks.Callback):
-    """Tells at the end of each epoch what a `Feeding` and the detector noticed of the data.
-
-    Args:
-        feeding: the `Feeding` of the training.
-        invalid_boxes: "warn", or "raise" for an error where `FaultyBoxes` counted any.
-    """
-
-    def __init__(self, feeding, invalid_boxes="warn"):
-        super().__init__()
-        if invalid_boxes not in ("warn", "raise"):
-            raise ValueError(f'`invalid_boxes` must be "warn" or "raise", got {invalid_boxes!r}.')
-        self._feeding, self._invalid_boxes = feeding, invalid_boxes
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._feeding.tell()
-        self._tell_of_boxes()
-
-    def on_test_end(self, logs=None):
-        self._tell_of_boxes()
-
-    def _tell_of_boxes(self):
-        count = self.model.faulty_boxes.take()
-        if not count:
-            return
-        message = (
-            f"{count} boxes were left out: their class id was none of 0.."
-            f"{self.model.num_classes - 1} (num_classes={self.model.num_classes}), or they had NaN "
-            "or infinite coordinates."
-        )
-        if self._invalid_boxes == "raise":
-            raise ValueError(message)
-        warnings.warn(message, stacklevel=2)
-
-
-class FaultyBoxes(keras.metrics.Sum):
-    """Counts boxes that a training step leaves out, where Python does not see the batches.
-
-    Data that Keras or TensorFlow has spread over devices already goes into the graph unseen.
-    """
-
-    NAME = "faulty_boxes"
-
-    def __init__(self):
-        super().__init__(name=self.NAME)
-
-    def reset_state(self):
-        """Nothing: validation within an epoch resets the metrics before the epoch is told of."""
-
-    def take(self):
-        """The count so far, which starts anew."""
-        count = int(keras.ops.convert_to_numpy(self.result()))
-        if count:
-            self.total.assign(keras.ops.zeros_like(self.total))
-        return count
-
-
-def with_callback(callbacks, callback):
-    """The callbacks of `fit` (None, one, a list or Keras's CallbackList) and one more."""
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        callbacks.append(callback)
-        return callbacks
-    return [*keras.tree.flatten(callbacks or []), callback]
-
-
-def training_size(x, y, arguments):
-    """How much `fit` trains on: (images per step, steps per epoch), None for what it cannot know.
-
-    Args:
-        x, y: as in `fit`.
-        arguments: those of `fit`: "batch_size", "steps_per_epoch", "validation_split".
-    """
-    steps = arguments.get("steps_per_epoch")
-    if y is not None or isinstance(x, dict):
-        images = len(unpack((x, y), need_targets=True)[0])
-        images = int(images * (1 - (arguments.get("validation_split") or 0.0)))
-        batch_size = min(arguments.get("batch_size") or KERAS_BATCH_SIZE, max(images, 1))
-        return batch_size, steps or -(-images // batch_size)
-    if steps is None:
-        steps = getattr(x, "num_batches", None)
-    try:
-        steps = steps or len(x)
-    except TypeError:
-        pass
-    return _images_per_batch(x), steps
-
-
-def _images_per_batch(x):
-    """Images per batch, without drawing one; None where the source does not say."""
-    if isinstance(x, keras.utils.PyDataset):  # whose batches can be had in any order
-        return len(unpack(x[0])[0])
-    if is_data_loader(x):
-        return x.batch_size
-    if not is_tf_dataset(x):
-        return None
-    images = keras.tree.flatten(unpack(x.element_spec)[0])[0]
-    waiting = [x]
-    if images.shape.rank and images.shape[0]:
-        return images.shape[0]
-    while waiting:
-        # A last batch that may be smaller hides the size from the shape.
-        dataset = waiting.pop()
-        size = getattr(dataset, "_batch_size", None)
-        if size is not None:
-            return int(size)
-        waiting += dataset._inputs()
-    return None
-
-
-def is_tf_dataset(x):
-    """Whether it is a `tf.data.Dataset`, without importing TensorFlow."""
-    return hasattr(x, "element_spec") and hasattr(x, "map") and hasattr(x, "filter")
-
-
-def is_data_loader(x):
-    """Whether it is a `torch.utils.data.DataLoader`, without importing PyTorch."""
-    names = {f"{kind.__module__}.{kind.__name__}" for kind in type(x).__mro__}
-    return "torch.utils.data.dataloader.DataLoader" in names
 
 
 def _as_array(value):

@@ -170,10 +170,11 @@ def _write_assets(model, directory, preset):
     decoder = model.prediction_decoder.get_config()
     record = {
         "preset": preset,
+        "detector": type(model).__name__,
         "num_classes": model.num_classes,
         "bounding_box_format": model.bounding_box_format,
         "image_size": list(model.image_size),
-        "reg_max": getattr(model.representation, "reg_max", None),
+        "representation": keras.saving.serialize_keras_object(model.representation),
         "prediction_decoder": {k: v for k, v in decoder.items() if np.isscalar(v)},
         "parameters": model.count_params(),
     }

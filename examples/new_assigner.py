@@ -3,7 +3,7 @@
     python examples/new_assigner.py --output center_prior.keras
 
 `CenterPriorAssigner` is not in the paper. It is one argument of `DenseDetector`; the other parts
-are those of GFLV2. Trains on generated pictures, saves, loads and prints AP: 0.475 (TensorFlow).
+are those of GFLV2. Trains on generated pictures, saves, loads and prints AP: 0.475; ATSS: 0.522.
 """
 
 import argparse

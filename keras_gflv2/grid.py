@@ -31,12 +31,14 @@ class Locations:
         strides: (A, 1) pixels between neighboring cells of the location's level.
         shapes: list of (rows, columns), one per level; ints, or scalar tensors in a graph.
         grid: the `AnchorGrid` that they are of.
+        kinds: (A,) which of the anchors of its cell each is; None for all, one after the other.
     """
 
     points: object
     strides: object
     shapes: list
     grid: "AnchorGrid"
+    kinds: object = None
 
     @property
     def lengths(self):
@@ -56,7 +58,8 @@ class Locations:
     def take(self, indices):
         """The locations (B, D) of some indices: with points (B, D, 2) and strides (B, D, 1)."""
         points, strides = (ops.take(x, indices, axis=0) for x in (self.points, self.strides))
-        return dataclasses.replace(self, points=points, strides=strides)
+        kinds = indices % self.grid.anchors_per_cell
+        return dataclasses.replace(self, points=points, strides=strides, kinds=kinds)
 
     @functools.cached_property
     def levels(self):
@@ -77,10 +80,11 @@ class Locations:
         if grid.anchors_per_cell == 1:
             half = ops.repeat(self.strides * grid.scale / 2, 4, axis=-1)
             return box_ops.boxes_from_distances(self.points, half)
-        halves = ops.convert_to_tensor(grid.half_sizes(), dtype="float32")  # (K, 2) in strides
-        # The anchors of a cell follow one another, so their sizes repeat through all cells.
-        per_cell = ops.reshape(self.strides, (-1, grid.anchors_per_cell, 1)) * halves[None]
-        half = ops.reshape(per_cell, (-1, 2))
+        kinds = self.kinds
+        if kinds is None:
+            kinds = ops.arange(self.count) % grid.anchors_per_cell
+        half_sizes = ops.convert_to_tensor(grid.half_sizes(), dtype="float32")  # (K, 2) in strides
+        half = self.strides * ops.take(half_sizes, kinds, axis=0)
         return ops.concatenate([self.points - half, self.points + half], axis=-1)
 
 

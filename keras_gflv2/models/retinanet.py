@@ -21,8 +21,9 @@ class RetinaNet(DenseDetector):
         backbone, num_classes, bounding_box_format: see `DenseDetector`.
         distribution_guided: whether its boxes are general distributions and their quality is read
             off them, as in GFLV2 (Table 5, second row of the pair): distances
-            in strides from the center of the anchor, which is that of its cell.
-        reg_max: last bin of a distribution, in strides, where `distribution_guided`.
+            from the center of the anchor in eighths of its width and height, as those of GFL are
+            to its anchor.
+        reg_max: last bin of a distribution, in eighths of the anchor, where `distribution_guided`.
         grid, representation, quality, assigner, criterion: parts to use instead of its own.
         prediction_decoder, fpn_channels, head_channels, head_depth, head_norm_groups, class_names,
             image_size, name, trainable, dtype: see `DenseDetector`.
@@ -77,7 +78,7 @@ class RetinaNet(DenseDetector):
             bounding_box_format,
             grid=grid or AnchorGrid(scale=4.0, octaves=3, ratios=(0.5, 1.0, 2.0)),
             assigner=assigner or MaxIoUAssigner(),
-            **choose_parts(own, given, distribution_guided, reg_max),
+            **choose_parts(own, given, distribution_guided, reg_max, unit="anchor"),
             prediction_decoder=prediction_decoder or PredictionDecoder(nms_iou_threshold=0.5),
             fpn_channels=fpn_channels,
             fpn_extra_from="input",

@@ -131,7 +131,7 @@ def test_any_image_size_works_in_one_model(size, stepwise):
 def test_an_image_is_detected_beside_others_as_if_alone(trained, stepwise):
     """Padded to the same canvas; what it shares the canvas with is not in its detections."""
     images, sizes = trained[1]["images"], np.array([[96, 128], [90, 120]])
-    canvas = np.zeros((2, 128, 160, 3), "float32") + stepwise.padding_colour
+    canvas = np.zeros((2, 128, 160, 3), "float32") + stepwise.padding_color
     for i, (height, width) in enumerate(sizes):
         canvas[i, :height, :width] = images[i, :height, :width]
 

@@ -104,12 +104,21 @@ def sample(inputs, points, pooling="mean"):
     for part in parts:
         features = _read(inputs, part)  # (B, A, G, step, C)
         if pooling == "max":
-            features = ops.max(features, axis=3)
-            pooled = features if pooled is None else ops.maximum(pooled, features)
+            for i in range(part.shape[3]):
+                pooled = _larger(pooled, features[:, :, :, i])
         else:
             features = ops.sum(features, axis=3) / count
             pooled = features if pooled is None else pooled + features
     return pooled
+
+
+def _larger(some, others):
+    """The larger of each two numbers.
+
+    A choice, not `ops.max`: the gradient then needs but a bit per number. And XLA may compute the
+    numbers anew for the gradient, with other rounding; JAX divides by how many equal the largest.
+    """
+    return others if some is None else ops.where(others > some, others, some)
 
 
 def _read(inputs, points):

@@ -52,9 +52,7 @@ class BorderExtremeSampler(BorderSampler):
     share the channels; BorderDet has channels for each.
 
     Args:
-        points_per_side: how many points of a side are looked at. Training keeps the features of
-            all of them in memory, unlike the other samplers: at 800 x 1344 pixels and 64 channels
-            some 230 MB per image.
+        points_per_side: how many points of a side are looked at.
     """
 
     pooling = "max"

@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from keras_gflv2 import boxes as box_ops
-from keras_gflv2.lazy import lazy
+from keras_gflv2.computed_once import computed_once
 from keras_gflv2.parts import Part
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -61,19 +61,19 @@ class Locations:
         kinds = indices % self.grid.anchors_per_cell
         return dataclasses.replace(self, points=points, strides=strides, kinds=kinds)
 
-    @lazy
+    @computed_once
     def levels(self):
         """(A,) int32: the index of each location's level."""
         finer = self.strides > ops.convert_to_tensor(self.grid.strides, dtype="float32")
         return ops.sum(ops.cast(finer, "int32"), axis=-1)
 
-    @lazy
+    @computed_once
     def cells(self):
         """(A, 2) int32: column and row of each location's cell in the map of its level."""
         corner = self.points - self.strides * self.grid.offset
         return ops.cast(ops.round(corner / self.strides), "int32")
 
-    @lazy
+    @computed_once
     def anchors(self):
         """(A, 4) xyxy in pixels: the anchor of each location, centered at its point."""
         grid = self.grid

@@ -3,7 +3,7 @@
 from keras import ops
 
 from keras_gflv2 import boxes as box_ops
-from keras_gflv2.lazy import lazy
+from keras_gflv2.computed_once import computed_once
 from keras_gflv2.replicas import sum_over_replicas
 
 SMALLEST = 1e-9
@@ -43,28 +43,28 @@ class Matches:
         """(B, A, ...) raw numbers of the boxes."""
         return self.outputs[self.representation.output_name]
 
-    @lazy
+    @computed_once
     def boxes(self):
         """Predicted boxes (B, A, 4), xyxy in strides of their level."""
         return self.representation.decode(self.raw, self.at) / self.at.strides
 
-    @lazy
+    @computed_once
     def boxes_true(self):
         """`target_boxes` in strides of their level."""
         return self.target_boxes / self.at.strides
 
-    @lazy
+    @computed_once
     def encoded(self):
         """`target_boxes` (B, A, 4) in the units of the raw numbers."""
         return self.representation.encode(self.target_boxes, self.at)
 
-    @lazy
+    @computed_once
     def iou(self):
         """(B, A) IoU of each positive with its object, 0 elsewhere; without a gradient."""
         iou = box_ops.iou(ops.stop_gradient(self.boxes), self.boxes_true)
         return ops.where(self.positive, iou, 0.0)
 
-    @lazy
+    @computed_once
     def centerness(self):
         """(B, A) how central a positive is in its object (FCOS, Eq. 3), 0 elsewhere."""
         distances = box_ops.distances_from_boxes(self.at.points, self.target_boxes)
@@ -75,13 +75,13 @@ class Matches:
         centerness = ops.sqrt(ops.maximum(ratios[0] * ratios[1], 0.0))
         return ops.where(self.positive, centerness, 0.0)
 
-    @lazy
+    @computed_once
     def score(self):
         """(B, A) the best score of each positive, 0 elsewhere; without a gradient."""
         best = ops.stop_gradient(ops.max(self.outputs["scores"], axis=-1))
         return ops.where(self.positive, best, 0.0)
 
-    @lazy
+    @computed_once
     def one_hot(self):
         """(B, A, C) 1 at the class of each positive's object; of other locations, of any."""
         classes = ops.take_along_axis(ops.cast(self._classes, "int32"), self._box_index, axis=1)
@@ -89,21 +89,21 @@ class Matches:
 
     # === Normalizers, over all replicas ===
 
-    @lazy
+    @computed_once
     def _positives_per_image(self):
         return ops.sum(ops.cast(self.positive, "float32"), axis=1)
 
-    @lazy
+    @computed_once
     def positives(self):
         """Number of positives; an image without one counts as one with one (GFL, ATSS)."""
         return sum_over_replicas(ops.sum(ops.maximum(self._positives_per_image, 1.0)))
 
-    @lazy
+    @computed_once
     def positives_and_images(self):
         """Number of positives and of images (FCOS, FoveaBox)."""
         return sum_over_replicas(ops.sum(self._positives_per_image + 1.0))
 
-    @lazy
+    @computed_once
     def positives_alone(self):
         """Number of positives, at least 1."""
         return ops.maximum(sum_over_replicas(ops.sum(self._positives_per_image)), 1.0)

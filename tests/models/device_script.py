@@ -87,6 +87,7 @@ def losses(prepare=lambda batch: batch, odd_batch=False):
     """{name of a detector and of a loss: values}, and norms of the weights after training."""
     history = {}
     for name, make, count in (("GFLV2", gflv2, 5), ("FCOS", fcos, 3)):
+        keras.utils.set_random_seed(0)
         model = make()
         model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
         for batch in islice(batches(), count):

@@ -73,9 +73,13 @@ def with_boxes(batch, **changes):
 def losses(model, batch, outputs=None):
     """{name: weighted loss} of a batch, as `evaluate` has them."""
     images, targets = unpack(batch)
-    outputs = model(images) if outputs is None else outputs
+    outputs = model(images) if outputs is None else as_tensors(outputs)
     found, _ = model.losses_of_batch(model.criterion, images, targets, outputs)
     return {name: float(to_numpy(value)) for name, value in found.items()}
+
+
+def as_tensors(outputs):
+    return {name: keras.ops.convert_to_tensor(values) for name, values in outputs.items()}
 
 
 def description(model):
@@ -305,6 +309,7 @@ def test_class_probabilities_choose_the_candidates(name, batch):
     outputs["class_logits"] = np.full_like(outputs["class_logits"], -9.0)
     outputs["class_logits"][:, 5, 1] = 0.0  # a probability of a half
     outputs["centerness"] = np.full_like(outputs["centerness"], -4.0)
+    outputs = as_tensors(outputs)
     scores = keras.ops.sigmoid(outputs["class_logits"])
     scores = scores * keras.ops.sigmoid(outputs["centerness"])[..., None]
     found = model.decode_predictions({**outputs, "scores": scores}, batch["images"])

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from keras_gflv2.lazy import lazy
+from keras_gflv2.computed_once import computed_once
 from keras_gflv2.parts import Part
 
 
@@ -29,12 +29,12 @@ class LevelFeatures:
     grid: object
     index: int
 
-    @lazy
+    @computed_once
     def at(self):
         """`Locations` of the level."""
         return self.grid.level(self.index, *ops.shape(self.box)[1:3])
 
-    @lazy
+    @computed_once
     def boxes(self):
         """(B, A_l, 4) xyxy in cells of the map: the center of cell (row i, column j) is (j, i)."""
         boxes = self.representation.decode(self.raw, self.at)

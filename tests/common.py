@@ -104,7 +104,7 @@ def small_model(num_classes=3, seed=0, backbone=None, **kwargs):
     return small_detector("GFLV2", num_classes, seed, backbone, **kwargs)
 
 
-def small_detector(name, num_classes=3, seed=0, backbone=None, **kwargs):
+def small_detector(name, /, num_classes=3, seed=0, backbone=None, **kwargs):
     """One of `DETECTORS`, as small as `small_model`."""
     keras.utils.set_random_seed(seed)
     kind, own = DETECTORS[name]

@@ -13,8 +13,7 @@ class Part:
     """
 
     def get_config(self):
-        names = inspect.signature(type(self)).parameters  # also of a class without `__init__`
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in _argument_names(type(self))}
 
     @classmethod
     def from_config(cls, config):
@@ -23,6 +22,20 @@ class Part:
     def __repr__(self):
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
         return f"{type(self).__name__}({arguments})"
+
+
+def _argument_names(cls):
+    """Names of the arguments of a constructor, and of those that its `**kwargs` go to."""
+    names = {}
+    for base in cls.__mro__:
+        if "__init__" not in vars(base) or base is object:
+            continue
+        parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+        plain = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        names |= {parameter.name: None for parameter in plain}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return list(names)
 
 
 def _deserialize(value):

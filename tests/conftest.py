@@ -26,6 +26,8 @@ def pytest_cmdline_main(config):
         return
     if any(Path(argument).is_dir() for argument in config.args):
         config.option.numprocesses, config.option.dist = 2, "loadfile"
+        # Files in their own order: those with few tests, which are long, would come last.
+        config.option.loadscopereorder = False
         for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
             os.environ.setdefault(name, "1")
 

@@ -36,6 +36,10 @@ LOSSES = {
     "loss_centerness": "quality_loss",
 }
 DETECTORS = pytest.mark.parametrize("name", CLASSES)
+# Recorded batches; one of them says nearly all.
+BATCHES = pytest.mark.parametrize(
+    "k", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2))]
+)
 
 
 @functools.cache
@@ -94,7 +98,7 @@ def flat(data, k, kind, length):
     return np.concatenate([x.reshape(2, -1, length) for x in levels], axis=1)
 
 
-@pytest.mark.parametrize("k", range(3))
+@BATCHES
 @DETECTORS
 def test_outputs_equal_the_official_ones(name, k):
     data = official(name)
@@ -130,7 +134,7 @@ def test_assignments_and_targets_equal_the_official_ones(name, k):
     )
 
 
-@pytest.mark.parametrize("k", range(3))
+@BATCHES
 @DETECTORS
 def test_losses_equal_the_official_ones(name, k):
     data, model = official(name), untrained(name)
@@ -155,7 +159,7 @@ def test_the_gradient_has_the_official_norm(name):
     assert norm == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("k", range(3))
+@BATCHES
 @DETECTORS
 def test_detections_equal_the_official_ones(name, k):
     data, model = official(name), untrained(name)

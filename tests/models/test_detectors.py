@@ -21,9 +21,10 @@ from keras_gflv2.targets import Targets
 
 # TensorFlow would spend most of the time tracing steps that run once; JAX is slower untraced.
 RUN_EAGERLY = keras.backend.backend() == "tensorflow"
-# JAX compiles every step of every detector: with -m slow also those whose parts others have.
-ON_JAX = ("GFLV2", "ATSS", "FCOS", "FoveaBox", "RetinaNet", "guided RetinaNet")
-LEFT_OUT = set(DETECTORS) - set(ON_JAX) if keras.backend.backend() == "jax" else set()
+# With -m slow also those whose parts others have.
+USUAL = {"GFLV2", "ATSS", "FCOS", "FoveaBox", "RetinaNet", "guided RetinaNet", "sampled"}
+# JAX compiles every step of every detector.
+LEFT_OUT = set(DETECTORS) - (USUAL - {"sampled"} if keras.backend.backend() == "jax" else USUAL)
 NAMES_OF_DETECTORS = [
     pytest.param(name, marks=pytest.mark.slow if name in LEFT_OUT else []) for name in DETECTORS
 ]

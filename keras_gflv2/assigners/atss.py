@@ -8,7 +8,7 @@ from keras_gflv2.assigners.assigner import Assigner
 from keras_gflv2.grid import SIZE_MULTIPLE
 from keras_gflv2.targets import Assignment
 
-# A centre counts as inside a box when it is farther than this from every side, in pixels.
+# A center counts as inside a box when it is farther than this from every side, in pixels.
 INSIDE_MARGIN = 0.01
 # PyTorch's topk has one algorithm for maps from this many times `topk` locations on, and another
 # for smaller ones.
@@ -25,7 +25,7 @@ class ATSSAssigner(Assigner):
     boxes goes to the one it overlaps most, the first of equals.
 
     Locations lie on a grid, so the `topk` nearest are inside a window of `topk` x `topk` cells
-    around the box's centre: the cost does not grow with the image.
+    around the box's center: the cost does not grow with the image.
 
     Args:
         topk: candidates per level and box.
@@ -78,9 +78,9 @@ class ATSSAssigner(Assigner):
         indices, exists = [], []
         offset = 0
         for level, ((rows, columns), stride) in enumerate(zip(level_shapes, strides)):
-            centre = (boxes[..., :2] + boxes[..., 2:]) / (2.0 * stride)  # (B, N, 2) in cells
-            row, dy = self._window(centre[..., 1], sizes[:, level, 0])  # (B, N, topk)
-            column, dx = self._window(centre[..., 0], sizes[:, level, 1])
+            center = (boxes[..., :2] + boxes[..., 2:]) / (2.0 * stride)  # (B, N, 2) in cells
+            row, dy = self._window(center[..., 1], sizes[:, level, 0])  # (B, N, topk)
+            column, dx = self._window(center[..., 0], sizes[:, level, 1])
             distance = dy[..., :, None] + dx[..., None, :]  # (B, N, topk, topk)
             shape = ops.shape(distance)
             distance = ops.reshape(distance, (*shape[:2], self.topk**2))
@@ -101,13 +101,13 @@ class ATSSAssigner(Assigner):
             offset = offset + rows * columns
         return ops.concatenate(indices, axis=-1), ops.concatenate(exists, axis=-1)
 
-    def _window(self, centre, size):
-        """`topk` cells of one axis around `centre` and their squared distances, inf outside."""
+    def _window(self, center, size):
+        """`topk` cells of one axis around `center` and their squared distances, inf outside."""
         size = size[:, None]
-        nearest = ops.cast(ops.round(ops.clip(centre, -1e6, 1e6)), "int32")
+        nearest = ops.cast(ops.round(ops.clip(center, -1e6, 1e6)), "int32")
         start = ops.minimum(nearest - self.topk // 2, size - self.topk)
         cells = ops.maximum(start, 0)[..., None] + ops.arange(self.topk)  # (B, N, topk)
-        distance = ops.square(ops.cast(cells, "float32") - centre[..., None])
+        distance = ops.square(ops.cast(cells, "float32") - center[..., None])
         return cells, ops.where(cells < size[..., None], distance, float("inf"))
 
     def _select(self, boxes, anchors, candidates, exists, in_ignored):
@@ -126,8 +126,8 @@ class ATSSAssigner(Assigner):
         deviation = ops.square(overlaps - mean) * weight
         std = ops.sqrt(ops.sum(deviation, axis=-1, keepdims=True) / ops.maximum(count - 1, 1))
 
-        centres = (candidate_anchors[..., :2] + candidate_anchors[..., 2:]) / 2
-        to_sides = box_ops.distances_from_boxes(centres, boxes[:, :, None])
+        centers = (candidate_anchors[..., :2] + candidate_anchors[..., 2:]) / 2
+        to_sides = box_ops.distances_from_boxes(centers, boxes[:, :, None])
         inside = ops.min(to_sides, axis=-1) > INSIDE_MARGIN
         return exists & inside & (overlaps >= mean + std), overlaps
 

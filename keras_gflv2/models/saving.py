@@ -57,9 +57,9 @@ def config(model):
 
 
 def from_config(cls, config, custom_objects=None):
-    """The detector of a configuration, whose parts are serialised or objects.
+    """The detector of a configuration, whose parts are serialized or objects.
 
-    A `dtype` that is not serialised is a wish: it holds for all parts, whatever they were saved
+    A `dtype` that is not serialized is a wish: it holds for all parts, whatever they were saved
     with.
     """
     config = dict(config)

@@ -78,7 +78,7 @@ def test_saved_models(name, images, tmp_path):
     assert record["representation"]["class_name"] == type(model.representation).__name__
 
 
-@pytest.mark.parametrize("name", some("RetinaNet"))
+@pytest.mark.parametrize("name", some())
 def test_onnx(name, images, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     model = make(name)
@@ -89,7 +89,7 @@ def test_onnx(name, images, tmp_path):
         assert_equals_predict(model, found, batch)
 
 
-@pytest.mark.parametrize("name", some("RetinaNet"))
+@pytest.mark.parametrize("name", some())
 def test_openvino(name, images, tmp_path):
     openvino = pytest.importorskip("openvino")
     model = make(name)

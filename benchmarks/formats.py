@@ -16,8 +16,9 @@ from serving_load import append
 
 import keras_gflv2
 from keras_gflv2.cli.sources import load_data
+from keras_gflv2.contract import class_names_of
 from keras_gflv2.evaluation.coco import coco_metrics
-from keras_gflv2.evaluation.detections import class_names_of, detect_dataset
+from keras_gflv2.evaluation.detections import detect_dataset
 from keras_gflv2.serving.formats import FORMATS, OPENVINO_FLOAT32, export_format
 
 SIZE = (240, 320)

@@ -2,13 +2,30 @@
 
 import importlib
 
-from keras_gflv2 import assigners, backbones, checkpoints, layers, losses, postprocessing, recipes
-from keras_gflv2.models import GFLV2
+from keras_gflv2 import (
+    assigners,
+    backbones,
+    checkpoints,
+    layers,
+    losses,
+    postprocessing,
+    recipes,
+    representations,
+)
+from keras_gflv2.grid import AnchorGrid
+from keras_gflv2.models import ATSS, FCOS, GFLV1, GFLV2, DenseDetector, FoveaBox, RetinaNet
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ATSS",
+    "FCOS",
+    "GFLV1",
     "GFLV2",
+    "AnchorGrid",
+    "DenseDetector",
+    "FoveaBox",
+    "RetinaNet",
     "assigners",
     "backbones",
     "checkpoints",
@@ -18,6 +35,7 @@ __all__ = [
     "losses",
     "postprocessing",
     "recipes",
+    "representations",
     "serving",
     "training",
     "visualization",

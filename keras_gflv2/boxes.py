@@ -1,44 +1,16 @@
-"""Box geometry: the few formulas that assignment, losses and decoding share.
+"""Box geometry and formats: the few formulas that assignment, losses and decoding share.
 
 Boxes are xyxy in pixels of the network's input unless a docstring says otherwise; distances are
-left, top, right, bottom. A location is a cell of a feature map; the location of cell (row i,
-column j) of a level with stride s is the pixel (j * s, i * s), without a half-stride offset.
+left, top, right, bottom.
 """
 
+import keras
 from keras import ops
 
 
 def ceil_divide(value, divisor):
     """Quotient rounded up; without negative numbers, which some runtimes divide otherwise."""
     return (value + divisor - 1) // divisor
-
-
-def level_shapes(height, width, strides):
-    """Height and width of every pyramid level for an input padded to a multiple of 32.
-
-    Args:
-        height, width: size of the network's input in pixels; ints or scalar integer tensors.
-        strides: pixels between neighbouring cells of each level, e.g. (8, 16, 32, 64, 128).
-
-    Returns:
-        List of (rows, columns), one a level.
-    """
-    return [(ceil_divide(height, s), ceil_divide(width, s)) for s in strides]
-
-
-def locations(shapes, strides):
-    """Pixel coordinates and stride of every location, levels one after the other, row by row.
-
-    Returns:
-        Tuple of float32 tensors: points (A, 2) as x, y; and strides (A, 1).
-    """
-    points, location_strides = [], []
-    for (rows, columns), stride in zip(shapes, strides):
-        y, x = ops.meshgrid(ops.arange(rows), ops.arange(columns), indexing="ij")
-        xy = ops.stack([ops.reshape(x, (-1,)), ops.reshape(y, (-1,))], axis=-1)
-        points.append(ops.cast(xy, "float32") * stride)
-        location_strides.append(ops.ones_like(points[-1][:, :1]) * stride)
-    return ops.concatenate(points), ops.concatenate(location_strides)
 
 
 def boxes_from_distances(points, distances):
@@ -85,3 +57,18 @@ def giou(a, b, epsilon=1e-7):
     )
     hull_area = ops.maximum(area(hull), epsilon)
     return shared / union - (hull_area - union) / hull_area
+
+
+def zero_unless_finite(boxes):
+    """`boxes` (..., 4), with zeros for those that have a side that is not finite."""
+    return ops.where(ops.all(ops.isfinite(boxes), axis=-1, keepdims=True), boxes, 0.0)
+
+
+def convert(boxes, source, target, height, width):
+    """Boxes (..., 4) of one of KerasCV's formats in another; relative ones refer to the sizes."""
+    boxes = ops.cast(boxes, "float32")
+    if source.lower() == target.lower():
+        return boxes
+    return keras.utils.bounding_boxes.convert_format(
+        boxes, source=source, target=target, height=height, width=width, dtype="float32"
+    )

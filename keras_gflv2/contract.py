@@ -30,6 +30,15 @@ def check_box_format(bounding_box_format):
         )
 
 
+def class_names_of(model, dataset=None):
+    """Names of the classes: the dataset's, else the model's, else "0", "1", ..."""
+    for source in (dataset, model):
+        names = getattr(source, "class_names", None)
+        if names:
+            return [str(name) for name in names]
+    return [str(index) for index in range(model.num_classes)]
+
+
 # === The form of a batch ===
 
 
@@ -53,8 +62,8 @@ def unpack(data, need_targets=False):
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if sample_weight is not None:
         raise ValueError(
-            "GFLV2 takes no `sample_weight` or `class_weight`: the losses weight every location "
-            'by its predicted quality. To leave boxes out, set "ignored" for them.'
+            "Detectors take no `sample_weight` or `class_weight`: the criterion weights every "
+            'location. To leave boxes out, set "ignored" for them.'
         )
     batch = dict(x) if isinstance(x, dict) else {"images": x}
     if "images" not in batch:
@@ -186,12 +195,12 @@ class DataContract:
 
     @classmethod
     def of(cls, model):
-        """The contract of a `GFLV2`, or of anything with its attributes."""
+        """The contract of a dense detector, or of anything with its attributes."""
         return cls(
             model.num_classes,
             model.bounding_box_format,
             getattr(model, "class_names", None),
-            getattr(model, "padding_colour", None),
+            getattr(model, "padding_color", None),
         )
 
     def check_dataset(self, dataset):
@@ -214,7 +223,7 @@ class DataContract:
             warnings.warn(
                 f"The dataset pads images with the RGB {tuple(color)}, which is not what the "
                 f"model's backbone normalizes to zero, {self.padding_color}. Load the dataset with "
-                "padding_color=model.padding_colour.",
+                "padding_color=model.padding_color.",
                 stacklevel=4,
             )
 
@@ -232,7 +241,7 @@ class DataContract:
             raise ValueError(
                 f"The model has {self.num_classes} classes, the dataset has {len(names)}: {names}. "
                 "Load the dataset with `class_names=model.class_names`, or give the model as many "
-                "classes: `GFLV2.from_preset(..., num_classes=...)`, then train it."
+                "classes: `DenseDetector.from_preset(..., num_classes=...)`, then train it."
             )
         model_names = [str(name) for name in self.class_names] if self.class_names else names
         if sorted(model_names) == sorted(names) and model_names != names:

@@ -12,7 +12,7 @@ import os
 import numpy as np
 from PIL import Image
 
-# The mean of ImageNet in RGB. Padding has this colour: the model's normalisation makes it zero.
+# The mean of ImageNet in RGB. Padding has this color: the model's normalization makes it zero.
 MEAN_COLOUR = (123.675, 116.28, 103.53)
 
 # Larger pictures are refused before they are decoded: a file of some kilobytes can declare any
@@ -47,7 +47,7 @@ def read_image(source, *, exif=True, name=None):
         name: what to call the picture in error messages; the path by default.
 
     Returns:
-        `uint8` array (H, W, 3). Grey is repeated, 16 bits become 8. Transparency is dropped: a
+        `uint8` array (H, W, 3). Gray is repeated, 16 bits become 8. Transparency is dropped: a
         pixel has the color that the file stores for it, however transparent it is. Of animations
         the first frame is read.
 
@@ -150,13 +150,32 @@ def resize_shape(size, image_size):
         `(height, width)` as ints, at least 1.
     """
     height, width = (int(side) for side in size)
-    short_side, longest = image_size
-    scale = min(longest / max(height, width), short_side / min(height, width))
+    scale = _resize_scale(height, width, *image_size)
     return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
 
+def resize_shapes(sizes, image_size):
+    """The same in a TensorFlow graph: int32 (..., 2) from int32 (..., 2).
+
+    Args:
+        sizes: heights and widths in pixels.
+        image_size: pair as in `resize_shape`, or a tensor (2,).
+    """
+    import tensorflow as tf
+
+    # float64 as in Python: float32 would round some sides the other way.
+    sizes = tf.cast(sizes, "float64")
+    sides = tf.unstack(sizes, axis=-1) + tf.unstack(tf.cast(image_size, "float64"))
+    scale = _resize_scale(*sides, tf.minimum, tf.maximum)
+    return tf.maximum(tf.cast(sizes * scale[..., None] + 0.5, "int32"), 1)
+
+
+def _resize_scale(height, width, short_side, longest, minimum=min, maximum=max):
+    return minimum(longest / maximum(height, width), short_side / minimum(height, width))
+
+
 def resize_image(image, size):
-    """Resizes with half-pixel centres, bilinear, no antialiasing: cv2's INTER_LINEAR.
+    """Resizes with half-pixel centers, bilinear, no antialiasing: cv2's INTER_LINEAR.
 
     The arithmetic is float32 in the order of `tf.image.resize`, so both give the same pixels.
 
@@ -185,7 +204,7 @@ def resize_image(image, size):
 
 
 def _interpolation(length, new_length):
-    """Returns the two neighbours of each output position, and the weight of the second."""
+    """Returns the two neighbors of each output position, and the weight of the second."""
     scale = np.float32(length) / np.float32(new_length)
     positions = (np.arange(new_length, dtype="float32") + np.float32(0.5)) * scale
     positions = positions - np.float32(0.5)
@@ -265,7 +284,7 @@ def _cmyk_to_rgb(inks):
 
 
 def _deep_grey(pixels, mode):
-    """Brings PIL's deep grey modes to values that `_array_to_rgb` understands."""
+    """Brings PIL's deep gray modes to values that `_array_to_rgb` understands."""
     if mode == "F":  # Float TIFF files hold either 0..1 or 0..255.
         pixels = np.nan_to_num(pixels)
         return pixels * 255 if pixels.max(initial=0) <= 1 else pixels

@@ -152,7 +152,7 @@ def default_policy(policy):
 
 
 def replace_policies(config, policy):
-    """A serialised layer or model with another dtype policy wherever it has one."""
+    """A serialized layer or model with another dtype policy wherever it has one."""
     if isinstance(config, list):
         return [replace_policies(item, policy) for item in config]
     if not isinstance(config, dict):

@@ -1,5 +1,7 @@
 """What Keras's optimizers hold beside their configuration: wrappers, averages, exclusions."""
 
+import contextlib
+
 import keras
 
 
@@ -29,6 +31,26 @@ def averages(optimizer):
         return []
     pairs = zip(optimizer._trainable_variables, optimizer._model_variables_moving_average)
     return [(variable, average) for variable, average in pairs if average is not None]
+
+
+@contextlib.contextmanager
+def averaged_weights(model):
+    """Within it a model has the average of its weights, where its optimizer keeps one.
+
+    `fit` puts the average into the model only when it ends: what is measured or saved before should
+    be the average too. The optimizer may be wrapped, as mixed_float16 does.
+    """
+    # As keras.callbacks.SwapEMAWeights finds them.
+    pairs = averages(getattr(model, "optimizer", None))
+    trained = [keras.ops.convert_to_numpy(variable).copy() for variable, _ in pairs]
+    for variable, average in pairs:
+        # A copy: on JAX the two would share memory, which `predict` gives away.
+        variable.assign(keras.ops.convert_to_numpy(average).copy())
+    try:
+        yield
+    finally:
+        for (variable, _), value in zip(pairs, trained):
+            variable.assign(value)
 
 
 def separate_averages(optimizer):

@@ -3,7 +3,8 @@
 `small_model()` makes a new detector in half a second; what is dearer is made once a session, as
 fixtures of `conftest.py`: `trained` (a small detector and the batch that it has learnt by heart),
 `compiled` (one that runs step by step, for what is refused before it trains) and `nano` (the
-embedded detector). A test that changes one of them takes `copy_of` it.
+embedded detector). A test that changes one of them takes `copy_of` it. `small_detector(name)` makes
+one of each kind that the package has, `DETECTORS`.
 
 `assert_same_detections` compares what was found whatever the order of equal scores: rows of near
 ties change places from one processor, backend or number of threads to another.
@@ -62,17 +63,54 @@ def tiny_backbone():
     return keras.Model(inputs, outputs)
 
 
+SMALL = {"fpn_channels": 16, "head_channels": 16, "head_depth": 1}
+PLAIN_FCOS = {
+    "center_radius": None,
+    "normalized_distances": False,
+    "centerness_tower": "classification",
+    "giou": False,
+}
+# Class, and arguments beside those of `SMALL`; functions make layers, which are of one detector.
+DETECTORS = {
+    "GFLV2": ("GFLV2", {"head_norm_groups": 4}),
+    "GFLV1": ("GFLV1", {"head_norm_groups": 4}),
+    "ATSS": ("ATSS", {"head_norm_groups": 4}),
+    "FCOS": ("FCOS", {"head_norm_groups": 4}),
+    "plain FCOS": ("FCOS", {"head_norm_groups": 4, **PLAIN_FCOS}),
+    "FoveaBox": ("FoveaBox", {}),
+    "RetinaNet": ("RetinaNet", {}),
+    "guided ATSS": ("ATSS", {"head_norm_groups": 4, "distribution_guided": True}),
+    "guided FCOS": ("FCOS", {"head_norm_groups": 4, "distribution_guided": True}),
+    "guided FoveaBox": ("FoveaBox", {"distribution_guided": True}),
+    "guided RetinaNet": ("RetinaNet", {"distribution_guided": True}),
+    "composed": (
+        "DenseDetector",
+        {"head_norm_groups": 4, "quality": lambda: keras_gflv2.layers.ComposedQuality(8)},
+    ),
+    "sampled": (
+        "DenseDetector",
+        {
+            "head_norm_groups": 4,
+            "quality": lambda: keras_gflv2.layers.SampledQuality(
+                keras_gflv2.layers.DeformableSampler(), channels=8, hidden=8
+            ),
+        },
+    ),
+}
+
+
 def small_model(num_classes=3, seed=0, backbone=None, **kwargs):
-    """A detector that a test can afford to compile: a head of one convolution."""
+    """A GFLV2 that a test can afford to compile: a head of one convolution."""
+    return small_detector("GFLV2", num_classes, seed, backbone, **kwargs)
+
+
+def small_detector(name, /, num_classes=3, seed=0, backbone=None, **kwargs):
+    """One of `DETECTORS`, as small as `small_model`."""
     keras.utils.set_random_seed(seed)
-    arguments = {
-        "fpn_channels": 16,
-        "head_channels": 16,
-        "head_depth": 1,
-        "head_norm_groups": 4,
-        **kwargs,
-    }
-    return keras_gflv2.GFLV2(backbone or tiny_backbone(), num_classes, **arguments)
+    kind, own = DETECTORS[name]
+    own = {key: value() if callable(value) else value for key, value in own.items()}
+    detector = getattr(keras_gflv2, kind)
+    return detector(backbone or tiny_backbone(), num_classes, **{**SMALL, **own, **kwargs})
 
 
 def copy_of(model):

@@ -14,7 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 TESTS = Path(__file__).parent
 # Files and tf.data pipelines do not touch the backend: the suite on TensorFlow runs them.
 WITHOUT_BACKEND = {"data", "checkpoints", "test_common.py", "test_images.py"}
-WITHOUT_BACKEND |= {"test_visualization.py"}
+WITHOUT_BACKEND |= {"test_structure.py", "test_visualization.py"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -26,6 +26,8 @@ def pytest_cmdline_main(config):
         return
     if any(Path(argument).is_dir() for argument in config.args):
         config.option.numprocesses, config.option.dist = 2, "loadfile"
+        # Files in their own order: those with few tests, which are long, would come last.
+        config.option.loadscopereorder = False
         for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
             os.environ.setdefault(name, "1")
 

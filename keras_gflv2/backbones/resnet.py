@@ -10,6 +10,7 @@ from keras_gflv2.layers.batch_normalization import (
 )
 from keras_gflv2.layers.conv2d import Conv2D
 from keras_gflv2.layers.deformable_conv import DeformableConv2D
+from keras_gflv2.layers.reverse_channels import ReverseChannels
 
 # Blocks a stage; depths from 50 on use bottlenecks.
 STAGE_BLOCKS = {
@@ -23,6 +24,7 @@ BOTTLENECK_EXPANSION = 4
 # ImageNet's mean and standard deviation, RGB in 0..255.
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
+STYLES = ("pytorch", "caffe")
 
 
 class PyramidBackbone(keras.Model):
@@ -79,7 +81,7 @@ class PyramidBackbone(keras.Model):
     def from_config(cls, config):
         config = dict(config)
         changes = config.pop("layer_settings", {})
-        # A serialised policy is the one that was saved; any other is to hold for all layers.
+        # A serialized policy is the one that was saved; any other is to hold for all layers.
         dtype = config.get("dtype")
         as_saved = isinstance(dtype, dict)
         if as_saved:
@@ -91,12 +93,12 @@ class PyramidBackbone(keras.Model):
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
 class ResNet(PyramidBackbone):
-    """ResNet (He et al., 2016) with the stride on the 3x3 convolution, as torchvision's.
+    """ResNet (He et al., 2016), with the stride on the 3x3 convolution as in torchvision's.
 
     With `groups` it is a ResNeXt (Xie et al., 2017), with `deep_stem` and `average_downsampling` a
     ResNet-D (He et al., 2019), with `deformable_stages` one with deformable convolutions.
 
-    Normalises the pixels itself. Batch normalisation uses its running statistics also in training
+    Normalizes the pixels itself. Batch normalization uses its running statistics also in training
     by default, and trains its scale and offset: batches of detection are too small for live ones,
     and pretrained weights bring good ones. Training from nothing needs `"batch"`.
 
@@ -115,7 +117,11 @@ class ResNet(PyramidBackbone):
             is spread over several devices.
         zero_init_residual: with "batch", each residual branch starts at zero, so that a deep
             network starts as a shallow one. Short trainings get further without.
-        pixel_mean, pixel_std: three numbers each, in the units of the images.
+        pixel_mean, pixel_std: three numbers each, in the units of the images and the order RGB.
+            Default: ImageNet's; the style "caffe" does not divide, its `pixel_std` is 1.
+        style: "pytorch", or "caffe" for weights that come from Caffe or Detectron: the stride of a
+            bottleneck is on its first 1x1 convolution, and the first convolution sees the channels
+            in the order BGR. Images are RGB in both styles.
 
     Input (B, H, W, 3) RGB in 0..255. Output {"P3": (B, H/8, W/8, C), "P4": ..., "P5": ...} with C
     2, 4 and 8 times `base_channels`, and 4 times that from depth 50 on; sizes round up.
@@ -140,10 +146,13 @@ class ResNet(PyramidBackbone):
         batch_norm_statistics: str = "running",
         zero_init_residual: bool = True,
         pixel_mean=PIXEL_MEAN,
-        pixel_std=PIXEL_STD,
+        pixel_std=None,
+        style: str = "pytorch",
         name: str = "resnet",
         **kwargs,
     ):
+        if pixel_std is None:
+            pixel_std = (1.0, 1.0, 1.0) if style == "caffe" else PIXEL_STD
         config = {
             "depth": depth,
             "base_channels": base_channels,
@@ -158,6 +167,7 @@ class ResNet(PyramidBackbone):
             "zero_init_residual": zero_init_residual,
             "pixel_mean": tuple(float(v) for v in pixel_mean),
             "pixel_std": tuple(float(v) for v in pixel_std),
+            "style": style,
         }
         check_arguments(config)
         if groups > 1 and depth < 50:
@@ -187,6 +197,8 @@ def check_arguments(config):
         raise ValueError(
             f"`deformable_version` must be 1 or 2, got {config['deformable_version']}."
         )
+    if config.get("style", "pytorch") not in STYLES:
+        raise ValueError(f"`style` must be one of {STYLES}, got {config['style']!r}.")
 
 
 def build_stages(builder):
@@ -199,6 +211,8 @@ def build_stages(builder):
         dtype="float32",
         name="normalization",
     )(images)
+    if builder.is_caffe:  # the mean is taken off in the order RGB
+        x = ReverseChannels(dtype="float32", name="reverse_channels")(x)
     x = builder.stem(x)
     outputs = {}
     for stage, blocks in enumerate(STAGE_BLOCKS[config["depth"]], start=1):
@@ -230,6 +244,7 @@ class ResNetBuilder:
         self.config = config
         self.dtype = keras.dtype_policies.get(dtype)
         self.live_statistics = config["batch_norm_statistics"] == "batch"
+        self.is_caffe = config.get("style") == "caffe"
 
     # === Stem ===
 
@@ -275,10 +290,11 @@ class ResNetBuilder:
         groups = self.config["groups"]
         # ResNeXt: 32 groups of 4 channels where ResNet has 64 channels.
         width = channels * self.config["width_per_group"] // 64 * groups
-        y = self.conv_norm(x, width, 1, 1, f"{name}_conv1", f"{name}_bn1")
+        strides = (stride, 1) if self.is_caffe else (1, stride)
+        y = self.conv_norm(x, width, 1, strides[0], f"{name}_conv1", f"{name}_bn1")
         y = self.relu(y, f"{name}_relu1")
         y = self.conv_norm(
-            y, width, 3, stride, f"{name}_conv2", f"{name}_bn2", groups=groups, stage=stage
+            y, width, 3, strides[1], f"{name}_conv2", f"{name}_bn2", groups=groups, stage=stage
         )
         y = self.relu(y, f"{name}_relu2")
         out_channels = channels * BOTTLENECK_EXPANSION
@@ -324,7 +340,7 @@ class ResNetBuilder:
         self, x, channels, kernel_size, stride, conv_name, norm_name, *, groups=1, stage=None,
         last=False,
     ):  # fmt: skip
-        """Convolution and batch normalisation.
+        """Convolution and batch normalization.
 
         `stage` is given for the convolutions that a deformable stage deforms, `last` marks the end
         of a residual branch.

@@ -17,7 +17,7 @@ TIMEOUT = 30  # seconds without a byte
 ATTEMPTS = 3  # each goes on where the last one was interrupted
 BLOCK = 1 << 20
 MEGABYTE = 1e6
-# Servers of some organisations are reached through a mirror only.
+# Servers of some organizations are reached through a mirror only.
 MIRROR_VARIABLE = "KERAS_GFLV2_MIRROR"
 MAX_REASON = 300  # characters of a server's own words in a message
 SCHEMES = ("http", "https")

@@ -19,8 +19,8 @@ def load_checkpoint(model, source):
     mmdetection and PaddleDetection, loses its last one.
 
     Args:
-        model: a `GFLV2` whose shapes fit, for files of mmdetection or PaddleDetection; or a
-            backbone, for ImageNet classifiers of torchvision.
+        model: a dense detector whose parts and shapes fit, for files of mmdetection or
+            PaddleDetection; or a backbone, for ImageNet classifiers of torchvision.
         source: path of a file that `read_checkpoint` reads, or a dictionary of arrays by the
             official names, in the official layouts.
 
@@ -80,7 +80,7 @@ def find_source(arrays):
         CheckpointError: none of those known.
     """
     for names in SOURCES:
-        if names.MARKER in arrays:
+        if any(marker in arrays for marker in names.MARKERS):
             return names
     known = ", ".join(names.SOURCE for names in SOURCES)
     raise CheckpointError(

@@ -3,8 +3,16 @@
 import re
 import string
 
+from keras_gflv2.checkpoints.errors import CheckpointError
+from keras_gflv2.checkpoints.heads import Head
+
 SOURCE = "PaddleDetection"
-MARKER = "head.gfl_head_cls.weight"
+PREFIX = "head."
+HEADS = (
+    Head("GFLV2", "gfl_head_cls", "gfl_head_reg", "dgqp_module.dgqp_reg_conv1"),
+    Head("GFLV1", "gfl_head_cls", "gfl_head_reg", None),
+)
+MARKERS = ("head.gfl_head_cls.weight",)
 # Tensors that may have a background channel at their end.
 CLASSIFICATION = ("head.gfl_head_cls.weight", "head.gfl_head_cls.bias")
 # Constants of the integral, a table of names, and the quality predictor's second names.
@@ -35,8 +43,16 @@ TOWER = "head.conv_feat.fcos_head_{}_tower_conv_{}.{}"
 
 
 def name_map(model):
-    """[(their key, our variable)] for a GFLV2 with one of our ResNets."""
+    """[(their key, our variable)] for a GFLV1 or GFLV2 with one of our ResNets.
+
+    Raises:
+        CheckpointError: the head is that of another detector.
+    """
     pyramid, head = model.feature_pyramid, model.head
+    if head.representation.output_name != "box_distributions":
+        raise CheckpointError(
+            f"PaddleDetection's files are of GFLV1 and GFLV2, not of {type(model).__name__}."
+        )
     pairs = []
     for layer in model.backbone.layers:
         if layer.weights:
@@ -49,12 +65,16 @@ def name_map(model):
         pairs += _layer(f"neck.fpn_res{i}_sum", conv)
     for i, conv in enumerate(pyramid.extra_convs, start=6):
         pairs += _layer(f"neck.fpn_{i}", conv)
-    for name, tower in (("cls", head.classification_tower), ("reg", head.box_tower)):
-        for i, (conv, norm) in enumerate(tower):
-            pairs += _layer(TOWER.format(name, i, "conv"), conv)
-            pairs += _layer(TOWER.format(name, i, "norm"), norm)
+    for name, part, layers in (
+        ("cls", "conv", head.classification_convs),
+        ("cls", "norm", head.classification_norms),
+        ("reg", "conv", head.box_convs),
+        ("reg", "norm", head.box_norms),
+    ):
+        for i, layer in enumerate(layers):
+            pairs += _layer(TOWER.format(name, i, part), layer)
     pairs += _layer("head.gfl_head_cls", head.classification_conv)
-    pairs += _layer("head.gfl_head_reg", head.distribution_conv)
+    pairs += _layer("head.gfl_head_reg", head.regression_conv)
     pairs += [(f"head.p{i}_feat.scale_reg", s) for i, s in enumerate(head.level_scales, start=3)]
     if head.quality_predictor:
         pairs += _layer("head.dgqp_module.dgqp_reg_conv1", head.quality_predictor.hidden)

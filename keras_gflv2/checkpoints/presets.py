@@ -18,6 +18,7 @@ from keras_gflv2.checkpoints.configs import check_classes, parse_config
 from keras_gflv2.checkpoints.download import DownloadError, cache_directory, download, sha256
 from keras_gflv2.checkpoints.errors import CheckpointError, describe
 from keras_gflv2.checkpoints.load import load_checkpoint
+from keras_gflv2.checkpoints.reading import read_checkpoint
 from keras_gflv2.checkpoints.weight_files import check_sizes, check_weight_file
 
 CONFIG_FILE = "config.json"
@@ -52,6 +53,11 @@ class Preset:
     license: str = ""
     compared: str = "names and shapes"
 
+    def read_arguments(self, arrays):
+        """Arguments of the function that builds the model, as the weights tell them."""
+        del arrays
+        return {}
+
 
 def preset_directory(preset, build, renew=False):
     """Folder with the converted weights of a preset: from the cache, else made now.
@@ -78,6 +84,20 @@ def preset_directory(preset, build, renew=False):
                 shutil.rmtree(partial, ignore_errors=True)
             _convert_into(preset, build, directory)
     return directory
+
+
+def read_converted_config(preset, build):
+    """Constructor arguments of a published detector as its weight file has them.
+
+    The file is downloaded and converted if need be. {} if what the cache has is not readable:
+    `load_published` makes it again.
+    """
+    try:
+        return read_config(preset_directory(preset, build))
+    except ValueError as error:
+        if isinstance(error, CheckpointError):
+            raise
+        return {}
 
 
 def load_published(model, preset, build):
@@ -122,7 +142,8 @@ def _convert_into(preset, build, directory):
                 raise
             raise DownloadError(f"{wrong}{error}\n{_how_to_get(preset, source)}") from error
     try:
-        model = load_checkpoint(build(), source)
+        arrays = read_checkpoint(source)
+        model = load_checkpoint(build(**preset.read_arguments(arrays)), arrays)
     except CheckpointError as error:
         if not given:
             source.unlink()  # The next call downloads it anew.
@@ -167,6 +188,20 @@ def find_directory(preset, known):
             f"a {CONFIG_FILE} as `save_to_preset` writes it."
         )
     return directory
+
+
+def read_class(directory):
+    """The class of the model in a preset folder, checked against a list; None if unknown here.
+
+    Raises:
+        ValueError: the folder's configuration names a class that is not loaded from files.
+    """
+    path = Path(directory) / CONFIG_FILE
+    record = parse_config(path.read_bytes(), path)
+    read_config(directory)
+    check_classes(record, path)
+    name = record["model"].get("registered_name") or record["model"].get("class_name")
+    return keras.saving.get_registered_object(name) if isinstance(name, str) else None
 
 
 def check_directory(directory, build, load_weights=True):

@@ -5,7 +5,8 @@ import re
 from keras_gflv2.checkpoints.mmdetection import backbone_name_map
 
 SOURCE = "an ImageNet classifier"
-MARKER = "layer1.0.conv1.weight"
+MARKERS = ("layer1.0.conv1.weight",)
+HEADS = ()
 # Tensors that may have a background channel at their end.
 CLASSIFICATION = ()
 # The classifier itself is of no use to a detector.

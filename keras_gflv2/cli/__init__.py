@@ -112,8 +112,8 @@ def build_parser():
     """The argument parser, and those of the subcommands by name."""
     parser = argparse.ArgumentParser(
         prog="keras-gflv2",
-        description="GFLV2, a dense object detector for Keras 3. The backend is chosen by the "
-        "environment variable KERAS_BACKEND: tensorflow, jax or torch.",
+        description="GFLV2 and other dense object detectors for Keras 3. The backend is chosen by "
+        "the environment variable KERAS_BACKEND: tensorflow, jax or torch.",
     )
     choices = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     subparsers = {}

@@ -30,4 +30,4 @@ def run(arguments):
     directory = convert(
         arguments.file, arguments.preset, arguments.output, class_names=arguments.class_names
     )
-    print(f"Wrote {directory}: GFLV2.from_preset({directory!r}), or --model {directory}")
+    print(f"Wrote {directory}: DenseDetector.from_preset({directory!r}), or --model {directory}")

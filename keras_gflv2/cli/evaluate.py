@@ -33,8 +33,9 @@ def add_arguments(parser):
 
 def run(arguments):
     """Prints the COCO metrics of a detector on a dataset."""
+    from keras_gflv2.contract import class_names_of
     from keras_gflv2.evaluation import coco
-    from keras_gflv2.evaluation.detections import category_ids_of, class_names_of, detect_dataset
+    from keras_gflv2.evaluation.detections import category_ids_of, detect_dataset
 
     model = load_model(arguments.model)
     dataset = evaluation_data(arguments.data, model, arguments)

@@ -2,6 +2,7 @@
 
 NAME = "presets"
 HELP = "list the detectors and backbones with published weights"
+TITLES = ("val AP", "test-dev", "what", "compared here")
 
 
 def add_arguments(parser):
@@ -9,18 +10,11 @@ def add_arguments(parser):
 
 
 def run(arguments):
-    """Prints one line for each preset."""
+    """Prints one line for each preset, the detectors' grouped by their class."""
     from keras_gflv2.backbones import presets as backbones
-    from keras_gflv2.models.presets import EMBEDDED
     from keras_gflv2.models.zoo import DETECTORS
 
-    rows = [("detector", "val AP", "test-dev", "what", "compared here")]
-    rows += [
-        (p.name, _number(p.ap_val), _number(p.ap_test_dev), p.description, p.compared)
-        for p in DETECTORS.values()
-    ]
-    rows += [(name, "-", "-", what, "trained here") for name, what in EMBEDDED.items()]
-    print(_table(rows))
+    print(_table(_detector_rows()))
     published = {**backbones.RESNETS, **backbones.RES2NETS}
     rows = [("backbone", "what"), *((p.name, p.description) for p in published.values())]
     print(f"\n{_table(rows)}")
@@ -33,6 +27,25 @@ def run(arguments):
         "weights.\n`keras-gflv2 evaluate --model NAME --data "
         "coco:annotations/instances_val2017.json:val2017` measures the first."
     )
+
+
+def _detector_rows():
+    """Rows of the table of detectors: a title for each class, then its presets."""
+    from keras_gflv2.models.presets import EMBEDDED, detector_names
+    from keras_gflv2.models.zoo import DETECTORS
+
+    groups = {}
+    for name, detector in detector_names().items():
+        if name in EMBEDDED:
+            row = (name, "-", "-", EMBEDDED[name], "trained here")
+        else:
+            p = DETECTORS[name]
+            row = (name, _number(p.ap_val), _number(p.ap_test_dev), p.description, p.compared)
+        groups.setdefault(detector, []).append(row)
+    rows = []
+    for detector, members in groups.items():
+        rows += [("",) * 5] * bool(rows) + [(detector, *TITLES), *members]
+    return rows
 
 
 def _number(value):

@@ -82,10 +82,10 @@ def load_model(spec):
         candidates = [path / "best.keras", path / "model.keras"]
         path = next((c for c in candidates if c.is_file()), candidates[-1])
     if path.suffix != ".keras":
-        return keras_gflv2.GFLV2.from_preset(spec)
+        return keras_gflv2.DenseDetector.from_preset(spec)
     model = load_keras_file(path)
-    if not isinstance(model, keras_gflv2.GFLV2):
-        raise ValueError(f"{path} holds a {type(model).__name__}, not a GFLV2.")
+    if not isinstance(model, keras_gflv2.DenseDetector):
+        raise ValueError(f"{path} holds a {type(model).__name__}, not a detector.")
     return model
 
 
@@ -119,5 +119,5 @@ def evaluation_data(spec, model, arguments):
         image_size=tuple(arguments.image_size or model.image_size),
         bounding_box_format=model.bounding_box_format,
         class_names=model.class_names,
-        padding_color=model.padding_colour,
+        padding_color=model.padding_color,
     )

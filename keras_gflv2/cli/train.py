@@ -6,6 +6,7 @@ import io
 import numpy as np
 
 from keras_gflv2 import recipes
+from keras_gflv2.cli import new_model
 from keras_gflv2.cli.arguments import add_image_size, add_verbose, flag, positive_int
 from keras_gflv2.cli.devices import launch_processes, launches_processes, use_devices
 from keras_gflv2.cli.run_folder import RunFolder
@@ -24,15 +25,6 @@ from keras_gflv2.training.interruption import exits_on_sigterm
 NAME = "train"
 HELP = "train a detector on your images"
 
-SIZES = (
-    "base_channels",
-    "fpn_channels",
-    "head_channels",
-    "head_depth",
-    "head_norm_groups",
-    "reg_max",
-)
-BACKBONE_DEPTHS = {f"resnet{depth}": depth for depth in (18, 34, 50, 101, 152)}
 DEFAULT_IMAGE_SIZE = (800, 1333)
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
@@ -88,22 +80,7 @@ def add_arguments(parser):
         "shown more often",
     )
 
-    model = parser.add_argument_group("model")
-    model.add_argument(
-        "--model",
-        help="detector to start from: a preset, a folder of one, or a .keras file; without it one "
-        "is built by the options below and trained from nothing",
-    )
-    model.add_argument("--backbone", choices=BACKBONE_DEPTHS, default="resnet50", help="its kind")
-    for name, default, text in (
-        ("base_channels", 64, "channels of the backbone's first stage; fewer make it narrow"),
-        ("fpn_channels", 256, "width of the feature pyramid"),
-        ("head_channels", 256, "width of the head"),
-        ("head_depth", 4, "convolutions in each tower of the head"),
-        ("head_norm_groups", 32, "groups of the head's normalisation; divides --head-channels"),
-        ("reg_max", 16, "last bin of a side's distribution"),
-    ):
-        model.add_argument(flag(name), type=positive_int, default=default, help=text)
+    new_model.add_arguments(parser.add_argument_group("model"))
 
     training = parser.add_argument_group("training")
     training.add_argument(
@@ -166,6 +143,7 @@ def run(arguments):
     """Trains a detector and writes everything of the run to one folder."""
     if not arguments.data:
         raise ValueError(f"--data is missing. Expected: {DATA_HELP}")
+    new_model.check_arguments(arguments)
     if launches_processes(arguments.devices):
         launch_processes(arguments.devices, arguments.argv)
         return
@@ -271,7 +249,7 @@ def _model_and_data(arguments):
         seed=arguments.seed,
         augmentation=_augmentation(arguments),
         class_balance=arguments.class_balance,
-        padding_color=base.padding_colour if base else None,
+        padding_color=base.padding_color if base else None,
     )
     classes = {
         "num_classes": len(train_ds.class_names),
@@ -280,20 +258,8 @@ def _model_and_data(arguments):
         "bounding_box_format": train_ds.bounding_box_format,
     }
     if base is None:
-        return _new_model(arguments, **classes), train_ds
+        return new_model.new_model(arguments, **classes), train_ds
     return adapt_model(base, **classes, dtype=arguments.precision), train_ds
-
-
-def _new_model(arguments, **classes):
-    import keras_gflv2
-
-    backbone = keras_gflv2.backbones.ResNet(
-        depth=BACKBONE_DEPTHS[arguments.backbone],
-        base_channels=arguments.base_channels,
-        batch_norm_statistics="batch",  # no pretrained statistics to rely on
-    )
-    sizes = {name: getattr(arguments, name) for name in SIZES if name != "base_channels"}
-    return keras_gflv2.GFLV2(backbone, **classes, **sizes)
 
 
 def _augmentation(arguments):
@@ -352,7 +318,8 @@ def _train_callbacks(folder, val_ds, first_epoch, arguments, chief=True):
     import keras
 
     from keras_gflv2.evaluation import COCOMetrics
-    from keras_gflv2.training import Curves, DetectionImages, EpochLog, Progress
+    from keras_gflv2.training import Curves, EpochLog, Progress
+    from keras_gflv2.visualization import DetectionImages
 
     callbacks = [Progress(arguments.batch_size, verbose=arguments.verbose)]
     if val_ds is not None:

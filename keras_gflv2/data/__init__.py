@@ -2,6 +2,7 @@
 
 from keras_gflv2.data.augmentation import Augmentation
 from keras_gflv2.data.coco import load_coco
+from keras_gflv2.data.loader_options import LoaderOptions
 from keras_gflv2.data.pipeline import build_dataset
 from keras_gflv2.data.records import Record, Report
 from keras_gflv2.data.shapes import load_shapes
@@ -10,6 +11,7 @@ from keras_gflv2.data.voc import load_voc
 
 __all__ = [
     "Augmentation",
+    "LoaderOptions",
     "Record",
     "Report",
     "build_dataset",

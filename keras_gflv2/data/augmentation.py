@@ -33,8 +33,8 @@ class Augmentation:
             size; uniform in the logarithm.
         translate: largest shift as a fraction of height and width.
         brightness: largest relative change, 0..1; the image is multiplied by 1 +- it.
-        contrast: largest relative change of the distance to the mean grey.
-        saturation: largest relative change of the distance to the pixel's grey.
+        contrast: largest relative change of the distance to the mean gray.
+        saturation: largest relative change of the distance to the pixel's gray.
         hue: largest rotation of the hue in turns, 0..0.5.
         mosaic: probability that an image is put together from parts of 4 images, each at its scale.
         mosaic_epochs: number of epochs with mosaics; those after them show whole images, as they
@@ -85,14 +85,14 @@ class Augmentation:
 
     @property
     def colours(self):
-        """Whether colours change."""
+        """Whether colors change."""
         return max(self.brightness, self.contrast, self.saturation, self.hue) > 0
 
 
 def augment(example, frame, seed, augmentation, padding_color=MEAN_COLOUR):
     """Resizes an example to a frame, scales, shifts and flips it.
 
-    The mosaic, the colours and the quarter turn come after, for they concern the result.
+    The mosaic, the colors and the quarter turn come after, for they concern the result.
 
     Args:
         example: dictionary as above, image of any size.
@@ -123,7 +123,7 @@ def maybe(probability, seed, function, example):
 
 
 def resize(example, size):
-    """Resizes to `size` (2,) pixels with half-pixel centres, bilinear, to whole values 0..255."""
+    """Resizes to `size` (2,) pixels with half-pixel centers, bilinear, to whole values 0..255."""
     old = tf.shape(example["image"])[:2]
     image = tf.cond(
         tf.reduce_all(old == size),
@@ -243,7 +243,7 @@ def area(boxes):
 def jitter_colour(image, seed, augmentation):
     """Changes brightness, contrast, saturation and hue of an image of 0..255.
 
-    All four are linear in the colour, so together they are one 3x3 matrix and an offset.
+    All four are linear in the color, so together they are one 3x3 matrix and an offset.
     """
     seeds = tf.unstack(tf.random.split(seed, 4))
 

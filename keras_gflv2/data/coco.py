@@ -6,8 +6,9 @@ import reprlib
 import numpy as np
 
 from keras_gflv2.data.files import ImageFolder, read_json
-from keras_gflv2.data.pipeline import build_dataset
+from keras_gflv2.data.pipeline import dataset_of
 from keras_gflv2.data.records import TOLERANCE, Report, check_class_names, make_record
+from keras_gflv2.data.takes_options import takes_options
 from keras_gflv2.data.values import (
     IdTable,
     id_order,
@@ -18,24 +19,15 @@ from keras_gflv2.data.values import (
 )
 
 
+@takes_options
 def load_coco(
     annotation_file,
     image_dir,
     *,
-    batch_size=8,
-    image_size=(800, 1333),
-    bounding_box_format="xyxy",
     class_names=None,
-    train=False,
-    shuffle=None,
-    seed=None,
-    augmentation=None,
     invalid_boxes="drop",
-    cache="auto",
-    class_balance=0.0,
-    shard="auto",
-    padding_color=None,
     allow_outside=False,
+    options,
 ):
     """Loads a dataset in COCO's format.
 
@@ -53,11 +45,10 @@ def load_coco(
             from the file by the case of its letters, is repaired and counted in `ds.report`.
         class_names: names of the file's categories in the order of the classes. By default the
             categories sorted by their id, without the root category that Roboflow adds.
-        batch_size, image_size, bounding_box_format, train, shuffle, seed, augmentation, cache,
-            class_balance, shard, padding_color: see `keras_gflv2.data.build_dataset`.
         invalid_boxes: "drop" repairs boxes, warns, and counts in `ds.report`; "error" raises.
         allow_outside: whether a "file_name" may lead out of `image_dir`, as "../a.jpg" does. Allow
             it for files that you trust only.
+        options: the `LoaderOptions`.
 
     Returns:
         `tf.data.Dataset` as `keras_gflv2.data.build_dataset` describes. `ds.image_ids` are the
@@ -86,22 +77,12 @@ def load_coco(
         for image, image_objects in zip(images, objects)
     ]
     _count_corner_boxes(objects, records, report)
-    return build_dataset(
+    return dataset_of(
         records,
         report,
+        options,
         class_names=[category["name"] for category in categories],
         category_ids=[category["id"] for category in categories],
-        batch_size=batch_size,
-        image_size=image_size,
-        bounding_box_format=bounding_box_format,
-        train=train,
-        shuffle=shuffle,
-        seed=seed,
-        augmentation=augmentation,
-        cache=cache,
-        class_balance=class_balance,
-        shard=shard,
-        padding_color=padding_color,
     )
 
 

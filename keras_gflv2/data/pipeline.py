@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_gflv2.boxes import ceil_divide
 from keras_gflv2.data.augmentation import (
     INSTANCE_KEYS,
     augment,
@@ -18,24 +19,18 @@ from keras_gflv2.data.augmentation import (
     resize,
 )
 from keras_gflv2.data.digest import records_digest
-from keras_gflv2.data.options import (
-    check_class_balance,
-    check_options,
-    check_padding_color,
-    check_shard,
-    shared_seed,
-    training_augmentation,
-)
 from keras_gflv2.data.records import check_records
-from keras_gflv2.data.sampler import BatchSampler, repeat_factors, round_up
+from keras_gflv2.data.sampler import BatchSampler, repeat_factors
+from keras_gflv2.data.takes_options import takes_options
 from keras_gflv2.data.values import batch_ids
-from keras_gflv2.images import read_image
+from keras_gflv2.images import read_image, resize_shapes
 
 CACHE_LIMIT = 1_000_000_000  # bytes of decoded pixels
 BOXES_MULTIPLE = 8
 PREFETCH = 2  # batches
 
 
+@takes_options
 def build_dataset(
     records,
     report,
@@ -43,17 +38,7 @@ def build_dataset(
     class_names,
     category_ids=None,
     image_ids=None,
-    batch_size=8,
-    image_size=(800, 1333),
-    bounding_box_format="xyxy",
-    train=False,
-    shuffle=None,
-    seed=None,
-    augmentation=None,
-    cache="auto",
-    class_balance=0.0,
-    shard="auto",
-    padding_color=None,
+    options,
 ):
     """Makes the `tf.data.Dataset` of a list of records.
 
@@ -65,23 +50,7 @@ def build_dataset(
         image_ids: the source's own image ids in the order of the records; None for those of the
             records. The batches carry them where all are ints of 64 bits, else the index into
             `ds.image_ids`, which has them as they are.
-        batch_size: images a batch. In training every batch is full; else the last may be smaller.
-        image_size: `(short, longest)` in pixels, or `((low, high), longest)` in training.
-        bounding_box_format: format of the boxes in the batches. Relative formats are fractions of
-            the padded batch's height and width.
-        train: whether to augment, to group images by orientation, and to fill the last batches.
-        shuffle: whether to draw a new order for each epoch; `train` by default.
-        seed: int; the same seed gives the same batches. None draws one.
-        augmentation: an `Augmentation`; by default a horizontal flip of every other image.
-        cache: whether to keep decoded images in memory; `"auto"` does below 1 GB.
-        class_balance: in training, show classes that occur in fewer than this fraction of the
-            images more often: sqrt(class_balance / fraction) times, with the images they are in.
-        shard: in training, `(index, count)` for one of `count` processes that train together, or
-            `"auto"` to ask the backend: each gets its part of every batch, and reads no more.
-            `batch_size` is that of all together. Without a `seed` all of them use 0.
-        padding_color: RGB in 0..255 of the padding and of what augmentation moves into the
-            picture. By default the mean of ImageNet, which the normalization of this package's
-            backbones makes zero; a backbone with another mean needs that one.
+        options: the `LoaderOptions`.
 
     Returns:
         `tf.data.Dataset` of `{"images", "bounding_boxes": {"boxes", "classes", "ignored", "areas"},
@@ -93,38 +62,49 @@ def build_dataset(
         length; `images_of(epoch, step)` gives the indices of a batch's images, in all processes;
         `shard_position` is `(index, count)`.
     """
-    check_options(batch_size, image_size, bounding_box_format, train, augmentation, cache)
-    shard = check_shard(shard, batch_size, train)
-    check_class_balance(class_balance, train)
-    padding_color = check_padding_color(padding_color)
-    check_records(records, report, train)
+    return dataset_of(
+        records,
+        report,
+        options,
+        class_names=class_names,
+        category_ids=category_ids,
+        image_ids=image_ids,
+    )
+
+
+def dataset_of(records, report, options, *, class_names, category_ids=None, image_ids=None):
+    """`build_dataset` for loaders, which have a `LoaderOptions` already."""
+    shard = options.shard_position()
+    check_records(records, report, options.train)
     image_ids = [record.image_id for record in records] if image_ids is None else list(image_ids)
-    augmentation = training_augmentation(augmentation, train)
+    augmentation = options.augmentation
     sampler = BatchSampler(
         sizes=[(record.height, record.width) for record in records],
-        batch_size=batch_size,
-        image_size=image_size,
-        train=train,
-        shuffle=train if shuffle is None else shuffle,
-        seed=shared_seed(seed, shard),
+        batch_size=options.batch_size,
+        image_size=options.image_size,
+        train=options.train,
+        shuffle=options.shuffle,
+        seed=options.seed_of(shard),
         rotate90=augmentation.rotate90 if augmentation else 0.0,
         mosaic=augmentation.mosaic if augmentation else 0.0,
         mosaic_epochs=augmentation.mosaic_epochs if augmentation else None,
-        repeats=_repeats(records, len(class_names), class_balance),
+        repeats=_repeats(records, len(class_names), options.class_balance),
         shard=shard,
     )
-    reader = RecordReader(records, cache, batch_ids(image_ids))
+    reader = RecordReader(records, options.cache, batch_ids(image_ids))
     dataset = plan_dataset(sampler)
-    assemble = ExampleAssembler(reader, augmentation, bounding_box_format, padding_color)
+    assemble = ExampleAssembler(
+        reader, augmentation, options.bounding_box_format, options.padding_color
+    )
     dataset = dataset.map(
         graph_function(assemble), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
-    dataset = dataset.batch(batch_size // shard[1], drop_remainder=sampler.always_full)
+    dataset = dataset.batch(options.batch_size // shard[1], drop_remainder=sampler.always_full)
     dataset = _fix_canvas(dataset, sampler.canvas_sizes)
     attributes = {
         "class_names": list(class_names),
-        "bounding_box_format": bounding_box_format.lower(),
-        "padding_color": padding_color,
+        "bounding_box_format": options.bounding_box_format.lower(),
+        "padding_color": options.padding_color,
         "category_ids": None if category_ids is None else list(category_ids),
         "image_ids": image_ids,
         "file_names": [record.name for record in records],
@@ -182,7 +162,7 @@ class RecordReader:
         self.records = records
         self.image_ids = image_ids
         most = max(len(record.boxes) for record in records)
-        self.max_boxes = max(round_up(most, BOXES_MULTIPLE), BOXES_MULTIPLE)
+        self.max_boxes = ceil_divide(max(most, 1), BOXES_MULTIPLE) * BOXES_MULTIPLE
         if cache == "auto":
             size = sum(3 * record.height * record.width for record in records)
             cache = size < CACHE_LIMIT
@@ -262,7 +242,7 @@ class ExampleAssembler:
         example, image_id = self.reader.read(plan["indices"][0])
         original_size = tf.shape(example["image"])[:2]
         if self.augmentation is None:
-            example = resize(example, resized_shape(original_size, plan["image_size"]))
+            example = resize(example, resize_shapes(original_size, plan["image_size"]))
         else:
             example = self._augment(example, plan)
         image = paste(example["image"], plan["canvas"], tf.zeros([2], "int32"), self.padding_color)
@@ -304,27 +284,18 @@ class ExampleAssembler:
         return tf.cond(plan["mosaic"], with_mosaic, lambda: compact(example, max_boxes))
 
     def _prepare(self, example, plan, seed):
-        frame = resized_shape(tf.shape(example["image"])[:2], plan["image_size"])
+        frame = resize_shapes(tf.shape(example["image"])[:2], plan["image_size"])
         return augment(example, frame, seed, self.augmentation, self.padding_color)
 
 
 def finish_augmentation(example, turn, seed, augmentation):
-    """Changes the colours, and turns the image by 90 degrees where `turn` says so."""
+    """Changes the colors, and turns the image by 90 degrees where `turn` says so."""
     if augmentation.colours:
         image = jitter_colour(example["image"], seed, augmentation)
         example = example | {"image": image}
     if augmentation.rotate90:
         example = tf.cond(turn, lambda: quarter_turn(example), lambda: dict(example))
     return example
-
-
-def resized_shape(size, image_size):
-    """`images.resize_shape` on tensors: int32 (2,) from int32 (2,) and (short, longest)."""
-    # float64 as in Python: float32 would round some sides the other way.
-    size = tf.cast(size, "float64")
-    short, longest = tf.unstack(tf.cast(image_size, "float64"))
-    scale = tf.minimum(longest / tf.reduce_max(size), short / tf.reduce_min(size))
-    return tf.maximum(tf.cast(size * scale + 0.5, "int32"), 1)
 
 
 def format_boxes(example, canvas, bounding_box_format):

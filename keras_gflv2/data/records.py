@@ -121,7 +121,7 @@ class Report:
                 names = list(self.files[key])
                 shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
                 message = MESSAGES[key].format(count=count)
-                warnings.warn(f"{self.source}: {message} ({shown})", stacklevel=5)
+                warnings.warn(f"{self.source}: {message} ({shown})", stacklevel=6)
 
     def as_dict(self, records):
         """Returns the counts, also of images and boxes, and the files concerned."""
@@ -280,7 +280,7 @@ def check_records(records, report, train):
         warnings.warn(
             f"{report.source}: no image of the training data has an object, except for ignored "
             "ones. A detector learns from it to find nothing: check the annotations.",
-            stacklevel=4,
+            stacklevel=5,
         )
     report.warn()
 

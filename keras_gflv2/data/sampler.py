@@ -8,9 +8,9 @@ import itertools
 
 import numpy as np
 
+from keras_gflv2.grid import SIZE_MULTIPLE, padded
 from keras_gflv2.images import resize_shape
 
-MULTIPLE = 32  # Coarsest stride but two of the pyramid; canvases are multiples of it.
 MAX_SHORT_SIDES = 6
 
 
@@ -198,7 +198,7 @@ class BatchSampler:
         shapes = np.array([resize_shape(size, (short, self.longest)) for size in unique])
         edges = []
         for sides in shapes.T:
-            possible = canvas_edges(short, self.longest, round_up(sides.max(), MULTIPLE))
+            possible = canvas_edges(short, self.longest, padded(int(sides.max())))
             edges.append(sorted({min(e for e in possible if e >= side) for side in sides}))
         return edges
 
@@ -234,7 +234,7 @@ class StreamSampler:
         """Yields the plans of an epoch from a step on, without end.
 
         Each is a dictionary of `seed` (B, 2), `image_size` (B, 2) and `quarter_turn` (B,), as
-        `BatchSampler` has them.
+        `BatchSampler` has them, and `edges` (B, 3): the side lengths that a canvas can have.
         """
         epoch, first = int(epoch), int(first)
         random = np.random.default_rng([self.seed, epoch])
@@ -246,6 +246,7 @@ class StreamSampler:
                 "image_size": np.tile(
                     np.array([short, self.longest], "int32"), (self.batch_size, 1)
                 ),
+                "edges": np.tile(np.int32(_edges(short, self.longest)), (self.batch_size, 1)),
                 "quarter_turn": np.full(self.batch_size, random.random() < self.rotate90),
             }
             if step >= first:
@@ -298,16 +299,16 @@ def canvas_edges(short, longest, largest=None):
     Returns:
         Sorted list of multiples of 32.
     """
-    lengths = (min(short, longest), min(-(-short * 4 // 3), longest), longest)
-    edges = {round_up(length, MULTIPLE) for length in lengths}
+    edges = set(_edges(short, longest))
     if largest is not None:
         edges = {edge for edge in edges if edge < largest} | {largest}
     return sorted(edges)
 
 
-def round_up(value, multiple):
-    """Rounds up to a multiple."""
-    return -(-int(value) // multiple) * multiple
+def _edges(short, longest):
+    """The three lengths, ascending; two of them may be the same."""
+    lengths = (min(short, longest), min(-(-short * 4 // 3), longest), longest)
+    return [padded(length) for length in lengths]
 
 
 def check_image_size(image_size, train):
@@ -349,6 +350,8 @@ def short_side_buckets(low, high):
     """Returns at most 6 evenly spaced short sides: both ends, and multiples of 32 between them."""
     if low == high:
         return [low]
-    count = min(MAX_SHORT_SIDES, max(2, (high - low) // MULTIPLE + 1))
-    inner = [round(side / MULTIPLE) * MULTIPLE for side in np.linspace(low, high, count)[1:-1]]
+    count = min(MAX_SHORT_SIDES, max(2, (high - low) // SIZE_MULTIPLE + 1))
+    inner = [
+        round(side / SIZE_MULTIPLE) * SIZE_MULTIPLE for side in np.linspace(low, high, count)[1:-1]
+    ]
     return sorted({low, *(side for side in inner if low < side < high), high})

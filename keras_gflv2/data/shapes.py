@@ -4,6 +4,7 @@ Every picture is a function of (dataset_seed, split, index): the same on every m
 between splits. numpy and PIL only.
 """
 
+import dataclasses
 import functools
 import math
 import zlib
@@ -11,8 +12,9 @@ import zlib
 import numpy as np
 from PIL import Image, ImageDraw
 
-from keras_gflv2.data.pipeline import build_dataset
+from keras_gflv2.data.pipeline import dataset_of
 from keras_gflv2.data.records import Report, check_class_names, class_index, make_record
+from keras_gflv2.data.takes_options import takes_options
 
 SHAPE_NAMES = ("circle", "square", "triangle")
 DEFAULT_NUM_IMAGES = {"train": 512}
@@ -22,6 +24,7 @@ ATTEMPTS = 20
 TILT = 0.2  # radians
 
 
+@takes_options
 def load_shapes(
     split="train",
     *,
@@ -29,19 +32,10 @@ def load_shapes(
     size=128,
     objects=(1, 6),
     dataset_seed=0,
-    batch_size=8,
     image_size=None,
-    bounding_box_format="xyxy",
     class_names=None,
-    train=False,
-    shuffle=None,
-    seed=None,
-    augmentation=None,
     invalid_boxes="drop",
-    cache="auto",
-    class_balance=0.0,
-    shard="auto",
-    padding_color=None,
+    options,
 ):
     """Generates a dataset of shapes.
 
@@ -58,14 +52,15 @@ def load_shapes(
         dataset_seed: int, for the content of the pictures. `seed` is for shuffling and augmenting.
         image_size: `(short, longest)` to resize; by default the pictures stay as they are.
         class_names: `("circle", "square", "triangle")` in the order of the classes.
-        batch_size, bounding_box_format, train, shuffle, seed, augmentation, cache, class_balance,
-            shard, padding_color: see `keras_gflv2.data.build_dataset`.
         invalid_boxes: as for the other loaders; shapes have no invalid boxes.
+        options: the `LoaderOptions`.
 
     Returns:
         `tf.data.Dataset` as `keras_gflv2.data.build_dataset` describes.
     """
     height, width = _check_size(size)
+    image_size = image_size or (min(height, width), max(height, width))
+    options = dataclasses.replace(options, image_size=image_size)
     objects = _check_objects(objects)
     if num_images is None:
         num_images = DEFAULT_NUM_IMAGES.get(split, 128)
@@ -91,22 +86,7 @@ def load_shapes(
                 size=(height, width),
             )
         )
-    return build_dataset(
-        records,
-        report,
-        class_names=class_names,
-        batch_size=batch_size,
-        image_size=image_size or (min(height, width), max(height, width)),
-        bounding_box_format=bounding_box_format,
-        train=train,
-        shuffle=shuffle,
-        seed=seed,
-        augmentation=augmentation,
-        cache=cache,
-        class_balance=class_balance,
-        shard=shard,
-        padding_color=padding_color,
-    )
+    return dataset_of(records, report, options, class_names=class_names)
 
 
 def draw_layout(key, height, width, objects):
@@ -180,7 +160,7 @@ def _draw_shape(random, height, width):
     radius = math.exp(random.uniform(math.log(0.1), math.log(0.25))) * shortest
     centre = random.uniform((0, 0), (width, height))
     corners = (48, 4, 3)[kind]
-    # Squares and triangles stand on a side, a little tilted: the classes are learnt in minutes.
+    # Squares and triangles stand on a side, a little tilted: the classes are learned in minutes.
     turn = (math.pi / 4 if corners == 4 else -math.pi / 2) + random.uniform(-TILT, TILT)
     angles = turn + np.arange(corners) * 2 * math.pi / corners
     polygon = centre + radius * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
@@ -191,7 +171,7 @@ def _draw_shape(random, height, width):
 def _mask(shape, height, width, scale):
     """Image of 0 and 255, drawn at `scale` times the size."""
     mask = Image.new("L", (width, height))
-    # PIL's pixel centres have whole coordinates.
+    # PIL's pixel centers have whole coordinates.
     corners = shape["polygon"] * scale - 0.5
     ImageDraw.Draw(mask).polygon([tuple(corner) for corner in corners], fill=255)
     return mask
@@ -208,10 +188,10 @@ def coverage(shape, height, width):
 
 
 def _texture(random, height, width, contrast_to=None):
-    """A random pattern of two colours, float32 (height, width, 3).
+    """A random pattern of two colors, float32 (height, width, 3).
 
     Args:
-        contrast_to: picture from whose mean colour the pattern has to differ.
+        contrast_to: picture from whose mean color the pattern has to differ.
     """
     first, second = _two_colours(random)
     if contrast_to is not None:
@@ -237,7 +217,7 @@ def _texture(random, height, width, contrast_to=None):
 
 
 def _two_colours(random):
-    """Two colours near each other: textures are fainter than the edges between shapes."""
+    """Two colors near each other: textures are fainter than the edges between shapes."""
     first, other = random.uniform(0, 255, (2, 3))
     return first, first + (other - first) * 0.3
 

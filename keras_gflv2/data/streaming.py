@@ -7,17 +7,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_gflv2.boxes import ceil_divide
 from keras_gflv2.data.augmentation import PADDING_VALUES, augment, resize
 from keras_gflv2.data.pipeline import (
     attach_attributes,
     finish_augmentation,
     format_boxes,
     graph_function,
-    resized_shape,
 )
 from keras_gflv2.data.records import Report
-from keras_gflv2.data.sampler import MULTIPLE, StreamSampler
-from keras_gflv2.images import read_image
+from keras_gflv2.data.sampler import StreamSampler
+from keras_gflv2.images import read_image, resize_shapes
 
 SHUFFLE_BUFFER = 2048  # encoded images
 STREAM_BOXES_MULTIPLE = 32
@@ -30,25 +30,21 @@ class StreamPipeline:
     Args:
         features: a `DetectionFeatures`.
         report: the `Report` that counts repairs as examples are first read.
-        image_size: see `keras_gflv2.data.build_dataset`.
-        bounding_box_format: format of the boxes.
-        augmentation: an `Augmentation`, or None in evaluation.
-        padding_color: RGB of what no picture covers.
+        options: the `LoaderOptions`.
     """
 
-    def __init__(
-        self, features, report, image_size, bounding_box_format, augmentation, padding_color
-    ):
+    def __init__(self, features, report, options):
         self.features = features
         self.report = report
-        self.image_size = image_size
-        self.bounding_box_format = bounding_box_format
-        self.augmentation = augmentation
-        self.padding_color = padding_color
+        self.options = options
+        self.augmentation = options.augmentation
+        self.padding_color = options.padding_color
         self._seen = set()
 
-    def build(self, split, batch_size, train, shuffle, seed, shard=(0, 1)):
+    def build(self, split):
         """Returns the dataset of batches, or of this shard's part of each, with its attributes."""
+        options = self.options
+        shard = options.shard_position()
         if shard[1] > 1 and keras.backend.backend() == "jax":
             raise ValueError(
                 "On JAX the batches of all processes must have one shape, which files that are "
@@ -61,18 +57,19 @@ class StreamPipeline:
             raise ValueError(f"{self.report.source}: the dataset is empty.")
         if shard[1] > 1:
             count = self.features.builder.info.splits[split].num_examples
-        num_batches, batch_size = -(-count // batch_size), batch_size // shard[1]
+        num_batches = ceil_divide(count, options.batch_size)
+        batch_size = options.batch_size // shard[1]
         sampler = StreamSampler(
             batch_size,
-            self.image_size,
-            train,
-            seed,
+            options.image_size,
+            options.train,
+            options.seed_of(shard),
             self.augmentation.rotate90 if self.augmentation else 0.0,
             shard[0],
         )
         known = count > 0
-        full = known and (train or count % batch_size == 0)
-        wanted = num_batches * batch_size if train and known else None
+        full = known and (options.train or count % batch_size == 0)
+        wanted = num_batches * batch_size if options.train and known else None
         passes = tf.data.Dataset.from_generator(
             sampler.next_pass, output_signature=(tf.TensorSpec([], "int64"),) * 3
         )
@@ -80,7 +77,7 @@ class StreamPipeline:
         dataset = passes.flat_map(
             graph_function(
                 lambda epoch, first, seed: tf.data.Dataset.zip(
-                    _in_order(examples, shuffle, seed, wanted).skip(first * batch_size),
+                    _in_order(examples, options.shuffle, seed, wanted).skip(first * batch_size),
                     _plans(sampler, epoch, first),
                 )
             )
@@ -96,7 +93,7 @@ class StreamPipeline:
         )
         attributes = {
             "class_names": self.features.class_names,
-            "bounding_box_format": self.bounding_box_format.lower(),
+            "bounding_box_format": options.bounding_box_format.lower(),
             "padding_color": self.padding_color,
             "category_ids": None,
             "image_ids": None,
@@ -131,7 +128,7 @@ class StreamPipeline:
         outputs = [tf.ensure_shape(value, shape) for value, shape in zip(outputs, shapes)]
         example = dict(zip(("image", "boxes", "classes", "ignored", "areas"), outputs))
         original_size = tf.shape(example["image"])[:2]
-        frame = resized_shape(original_size, plan["image_size"])
+        frame = resize_shapes(original_size, plan["image_size"])
         if self.augmentation is None:
             example = resize(example, frame)
         else:
@@ -144,7 +141,7 @@ class StreamPipeline:
             "image_sizes": tf.shape(example["image"])[:2],
             "original_sizes": original_size,
             "image_ids": outputs[-1],
-            "image_size": plan["image_size"],
+            "edges": plan["edges"],
         }
 
     def _read(self, index, *values):
@@ -168,12 +165,12 @@ class StreamPipeline:
     def _finish_batch(self, batch):
         """Pads to a canvas of the few allowed sizes and to a multiple of 32 boxes."""
         sizes = batch["image_sizes"]
-        canvas = _smallest_canvas(batch["image_size"][0], tf.reduce_max(sizes, axis=0))
+        canvas = _smallest_canvas(batch["edges"][0], tf.reduce_max(sizes, axis=0))
         images = _pad_images(batch["image"], sizes, canvas, self.padding_color)
         objects = {key: _pad_objects(batch[key], value) for key, value in PADDING_VALUES.items()}
         return {
             "images": images,
-            "bounding_boxes": format_boxes(objects, canvas, self.bounding_box_format),
+            "bounding_boxes": format_boxes(objects, canvas, self.options.bounding_box_format),
             "image_sizes": sizes,
             "original_sizes": batch["original_sizes"],
             "image_ids": batch["image_ids"],
@@ -202,6 +199,7 @@ def _plans(sampler, epoch, first):
     signature = {
         "seed": tf.TensorSpec([None, 2], "int32"),
         "image_size": tf.TensorSpec([None, 2], "int32"),
+        "edges": tf.TensorSpec([None, 3], "int32"),
         "quarter_turn": tf.TensorSpec([None], "bool"),
     }
     return tf.data.Dataset.from_generator(
@@ -215,17 +213,12 @@ BATCH_PADDING = {
     "image_sizes": 0,
     "original_sizes": 0,
     "image_ids": tf.constant(0, "int64"),
-    "image_size": 0,
+    "edges": 0,
 }
 
 
-def _smallest_canvas(image_size, needed):
+def _smallest_canvas(edges, needed):
     """The smallest allowed canvas (2,) for the largest height and width of a batch."""
-    # The same edges as in sampler.canvas_edges, of a short side that is a tensor.
-    short, longest = image_size[0], image_size[1]
-    middle = tf.minimum(-(-short * 4 // 3), longest)
-    edges = tf.stack([tf.minimum(short, longest), middle, longest])
-    edges = -(-edges // MULTIPLE) * MULTIPLE
     fits = edges[None, :] >= needed[:, None]  # (2, 3)
     return tf.reduce_min(tf.where(fits, edges[None, :], edges.dtype.max), axis=1)
 
@@ -242,6 +235,6 @@ def _pad_images(images, sizes, canvas, color):
 def _pad_objects(values, padding):
     """Pads (B, n, ...) to a multiple of 32 objects, at least 32."""
     count = tf.shape(values)[1]
-    total = tf.maximum(-(-count // STREAM_BOXES_MULTIPLE), 1) * STREAM_BOXES_MULTIPLE
+    total = ceil_divide(tf.maximum(count, 1), STREAM_BOXES_MULTIPLE) * STREAM_BOXES_MULTIPLE
     widths = [[0, 0], [0, total - count]] + [[0, 0]] * (values.shape.rank - 2)
     return tf.pad(values, widths, constant_values=padding)

@@ -7,44 +7,26 @@ larger one is streamed: shuffled in a buffer, and without mosaic, which needs se
 import numpy as np
 import tensorflow as tf
 
-from keras_gflv2.data.options import (
-    check_options,
-    check_padding_color,
-    check_shard,
-    shared_seed,
-    training_augmentation,
-)
-from keras_gflv2.data.pipeline import (
-    build_dataset,
-    graph_function,
-)
+from keras_gflv2.data.pipeline import dataset_of, graph_function
 from keras_gflv2.data.records import Report, check_class_names, make_record
 from keras_gflv2.data.streaming import StreamPipeline
+from keras_gflv2.data.takes_options import takes_options
 from keras_gflv2.data.values import read_number
 from keras_gflv2.images import read_image_size
 
 IN_MEMORY_LIMIT = 1_000_000_000  # bytes on disk
 
 
+@takes_options
 def load_tfds(
     name,
     split,
     *,
     data_dir=None,
-    batch_size=8,
-    image_size=(800, 1333),
-    bounding_box_format="xyxy",
     class_names=None,
-    train=False,
-    shuffle=None,
-    seed=None,
-    augmentation=None,
     invalid_boxes="drop",
-    cache="auto",
-    class_balance=0.0,
-    shard="auto",
     streaming=None,
-    padding_color=None,
+    options,
 ):
     """Loads a split of a tensorflow-datasets detection dataset, such as "voc/2007" or "coco/2017".
 
@@ -57,8 +39,6 @@ def load_tfds(
         split: tfds split, also a part such as "train[:80%]".
         data_dir: folder of prepared datasets; tfds's own by default.
         class_names: the dataset's class names in the order wanted. By default its own order.
-        batch_size, image_size, bounding_box_format, train, shuffle, seed, augmentation, cache,
-            class_balance, shard, padding_color: see `keras_gflv2.data.build_dataset`.
         invalid_boxes: "drop" repairs boxes, warns, and counts in `ds.report`; "error" raises.
         streaming: whether to read from disk in each epoch; by default above 1 GB. Then boxes are
             padded to a multiple of 32 a batch, `ds.report` counts as the data is read,
@@ -66,6 +46,7 @@ def load_tfds(
             augmentation follow from the seed and the epoch; to begin within an epoch, examples
             are read and skipped, not decoded. Of several processes each reads files of its own,
             so that the data needs as many at least.
+        options: the `LoaderOptions`.
 
     Returns:
         `tf.data.Dataset` as `keras_gflv2.data.build_dataset` describes. `category_ids` is None:
@@ -75,7 +56,6 @@ def load_tfds(
         ImportError: tensorflow-datasets is not installed.
         ValueError: the dataset has no image or no bounding boxes, or options cannot be used.
     """
-    check_options(batch_size, image_size, bounding_box_format, train, augmentation, cache)
     builder = _builder(name, data_dir)
     features = DetectionFeatures(builder, class_names)
     report = Report(f"tfds:{builder.info.full_name}:{split}", invalid_boxes)
@@ -83,37 +63,12 @@ def load_tfds(
         streaming = _size_on_disk(builder, split) >= IN_MEMORY_LIMIT
     if not streaming:
         records = features.read_records(split, report)
-        return build_dataset(
-            records,
-            report,
-            class_names=features.class_names,
-            batch_size=batch_size,
-            image_size=image_size,
-            bounding_box_format=bounding_box_format,
-            train=train,
-            shuffle=shuffle,
-            seed=seed,
-            augmentation=augmentation,
-            cache=cache,
-            class_balance=class_balance,
-            shard=shard,
-            padding_color=padding_color,
-        )
-    if augmentation is not None and augmentation.mosaic:
+        return dataset_of(records, report, options, class_names=features.class_names)
+    if options.augmentation and options.augmentation.mosaic:
         raise ValueError("`mosaic` needs a dataset in memory: pass `streaming=False`.")
-    if class_balance:
+    if options.class_balance:
         raise ValueError("`class_balance` needs a dataset in memory: pass `streaming=False`.")
-    pipeline = StreamPipeline(
-        features,
-        report,
-        image_size,
-        bounding_box_format,
-        training_augmentation(augmentation, train),
-        check_padding_color(padding_color),
-    )
-    shard = check_shard(shard, batch_size, train)
-    shuffle = train if shuffle is None else shuffle
-    return pipeline.build(split, batch_size, train, shuffle, shared_seed(seed, shard), shard)
+    return StreamPipeline(features, report, options).build(split)
 
 
 class DetectionFeatures:

@@ -7,8 +7,9 @@ import pathlib
 import re
 
 from keras_gflv2.data.files import ImageFolder, parse_xml, read_text
-from keras_gflv2.data.pipeline import build_dataset
+from keras_gflv2.data.pipeline import dataset_of
 from keras_gflv2.data.records import Report, check_class_names, class_index, make_record
+from keras_gflv2.data.takes_options import takes_options
 from keras_gflv2.data.values import read_flag, read_number, read_size
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -18,23 +19,14 @@ CLASS_LIST_LINE = re.compile(r"(.*\S)\s+(?:-1|0|1)")
 FILE_SUFFIX = re.compile(r"\.(jpe?g|png|bmp|tiff?|webp|xml)$", re.IGNORECASE)
 
 
+@takes_options
 def load_voc(
     directory,
     split,
     *,
-    batch_size=8,
-    image_size=(800, 1333),
-    bounding_box_format="xyxy",
     class_names=None,
-    train=False,
-    shuffle=None,
-    seed=None,
-    augmentation=None,
     invalid_boxes="drop",
-    cache="auto",
-    class_balance=0.0,
-    shard="auto",
-    padding_color=None,
+    options,
 ):
     """Loads a split of a Pascal VOC folder.
 
@@ -50,9 +42,8 @@ def load_voc(
         split: name of a list in `ImageSets/Main`, such as "train".
         class_names: list of the classes in their order. By default the sorted names of all
             annotation files of the folder, so that every split has the same.
-        batch_size, image_size, bounding_box_format, train, shuffle, seed, augmentation, cache,
-            class_balance, shard, padding_color: see `keras_gflv2.data.build_dataset`.
         invalid_boxes: "drop" repairs boxes, warns, and counts in `ds.report`; "error" raises.
+        options: the `LoaderOptions`.
 
     Returns:
         `tf.data.Dataset` as `keras_gflv2.data.build_dataset` describes. `ds.image_ids` are the ids
@@ -70,22 +61,7 @@ def load_voc(
     class_names = check_class_names(class_names)
     folder = ImageFolder(directory / "JPEGImages")
     records = [_read_record(directory, name, folder, class_names, report) for name in ids]
-    return build_dataset(
-        records,
-        report,
-        class_names=class_names,
-        batch_size=batch_size,
-        image_size=image_size,
-        bounding_box_format=bounding_box_format,
-        train=train,
-        shuffle=shuffle,
-        seed=seed,
-        augmentation=augmentation,
-        cache=cache,
-        class_balance=class_balance,
-        shard=shard,
-        padding_color=padding_color,
-    )
+    return dataset_of(records, report, options, class_names=class_names)
 
 
 def _read_split(directory, split, report):

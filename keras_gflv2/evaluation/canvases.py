@@ -2,15 +2,15 @@
 
 In: padded batches, one after the other. Out: the detections of each image, in pixels of the image
 as it is in the batch. Padding takes part in group normalization, so how much of it an image has
-changes its scores: as in `GFLV2.detect`, every image gets as little as it can have.
+changes its scores: as in `DenseDetector.detect`, every image gets as little as it can have.
 """
 
 import keras
 import numpy as np
 
-from keras_gflv2.boxes import ceil_divide
+from keras_gflv2.batches import to_xyxy
+from keras_gflv2.grid import padded
 from keras_gflv2.images import MEAN_COLOUR
-from keras_gflv2.models.gflv2 import SIZE_MULTIPLE
 
 # Pixels of images that wait for others of their canvas: 40 images of 800 x 1333.
 WAITING_BYTES = 2**29
@@ -20,19 +20,19 @@ class CanvasQueue:
     """Runs a detector on images of equal canvases together, whichever batches they came in.
 
     An image of a batch with "image_sizes" is cut out and padded to its own multiple of 32 with
-    `model.padding_colour`. Images of the same canvas run together, as many as the largest batch so
+    `model.padding_color`. Images of the same canvas run together, as many as the largest batch so
     far has; a smaller rest is filled up, so that every canvas is one shape to compile. When waiting
     images take more than `WAITING_BYTES`, the canvas with the most of them runs before it is full.
 
     A batch without "image_sizes" runs as it is.
 
     Args:
-        model: a `GFLV2`, or anything with `predict_on_batch` and `bounding_box_format`.
+        model: a dense detector, or anything with `predict_on_batch` and `bounding_box_format`.
     """
 
     def __init__(self, model):
         self._model = model
-        self._padding_colour = getattr(model, "padding_colour", MEAN_COLOUR)
+        self._padding_color = getattr(model, "padding_color", MEAN_COLOUR)
         self._batch_size = 0
         self._waiting = {}  # (height, width) of a canvas -> list of (position, pixels)
         self._waiting_bytes = 0
@@ -54,9 +54,7 @@ class CanvasQueue:
             return
         for position, (image, size) in enumerate(zip(images, image_sizes), start=first):
             height, width = (int(side) for side in size)
-            canvas = tuple(
-                ceil_divide(side, SIZE_MULTIPLE) * SIZE_MULTIPLE for side in (height, width)
-            )
+            canvas = (padded(height), padded(width))
             # A view of the batch would keep all of it in memory.
             pixels = image[:height, :width].astype("float32")
             self._waiting.setdefault(canvas, []).append((position, pixels))
@@ -81,7 +79,7 @@ class CanvasQueue:
         positions, images = zip(*self._waiting.pop(canvas))
         self._waiting_bytes -= sum(image.nbytes for image in images)
         batch = np.empty((len(images), *canvas, images[0].shape[-1]), "float32")
-        batch[:] = self._padding_colour
+        batch[:] = self._padding_color
         for row, image in enumerate(images):
             batch[row, : image.shape[0], : image.shape[1]] = image
         sizes = np.array([image.shape[:2] for image in images], "int32")
@@ -101,14 +99,3 @@ class CanvasQueue:
         for row, position in enumerate(positions):
             present = found["classes"][row] >= 0
             self._found[position] = {key: value[row][present] for key, value in found.items()}
-
-
-def to_xyxy(boxes, bounding_box_format, height, width):
-    """Boxes (..., 4) of any format as float32 xyxy in pixels of a (height, width) canvas."""
-    boxes = np.asarray(boxes, "float32")
-    if boxes.size == 0 or bounding_box_format.lower() == "xyxy":
-        return boxes
-    boxes = keras.utils.bounding_boxes.convert_format(
-        boxes, source=bounding_box_format, target="xyxy", height=height, width=width
-    )
-    return keras.ops.convert_to_numpy(boxes)

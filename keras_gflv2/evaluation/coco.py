@@ -9,7 +9,8 @@ import warnings
 
 import numpy as np
 
-from keras_gflv2.evaluation.detections import category_ids_of, class_names_of, detect_dataset
+from keras_gflv2.contract import class_names_of
+from keras_gflv2.evaluation.detections import category_ids_of, detect_dataset
 
 # The twelve numbers of COCOeval.summarize, in its order.
 METRIC_NAMES = tuple("AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl".split())
@@ -26,12 +27,12 @@ def evaluate_coco(model, dataset, *, verbose="auto"):
     VOC's difficult) are neither hits nor misses, and detections mostly inside them are no errors.
 
     With "image_sizes" the score of an image does not depend on the others of its batch: as in
-    `GFLV2.detect`, it is cut out, padded to its own multiple of 32 and run with images of the same
-    canvas. Without them a batch runs as it is, and how much padding an image has in it changes its
-    scores a little: padding takes part in group normalization.
+    `DenseDetector.detect`, it is cut out, padded to its own multiple of 32 and run with images of
+    the same canvas. Without them a batch runs as it is, and how much padding an image has in it
+    changes its scores a little: padding takes part in group normalization.
 
     Args:
-        model: a `GFLV2` or a `TestTimeAugmentation`.
+        model: a dense detector or a `TestTimeAugmentation`.
         dataset: `tf.data.Dataset`, `PyDataset`, `DataLoader` or another iterable of batches:
             dictionaries {"images" (B, H, W, 3), "bounding_boxes": {"boxes" (B, N, 4), "classes"
             (B, N), -1 = padding}} or pairs (images, bounding_boxes), also ragged; or one such
@@ -69,7 +70,7 @@ def coco_results(model, dataset, *, verbose="auto"):
     """Detections of a whole dataset in COCO's results format.
 
     Args:
-        model: a `GFLV2`.
+        model: a dense detector.
         dataset: as in `evaluate_coco`. Its attribute `category_ids` maps class indices to COCO
             category ids; without it the id is the class index + 1. Its attribute `image_ids` has
             the ids of the images, of any kind, where they are no integers.

@@ -6,8 +6,8 @@ from pathlib import Path
 import keras
 
 from keras_gflv2.evaluation.coco import METRIC_NAMES, evaluate_coco
+from keras_gflv2.optimizers import averaged_weights
 from keras_gflv2.replicas import from_chief, in_this_process, is_chief
-from keras_gflv2.training.averaging import averaged_weights
 
 
 class COCOMetrics(keras.callbacks.Callback):

@@ -7,15 +7,13 @@ padding. What scores (`coco.py`) needs to know nothing about batches, resizing o
 
 import collections
 import dataclasses
-import itertools
 
 import keras
 import numpy as np
 
-from keras_gflv2.contract import DataContract, check_box_scale, dense, unpack
-from keras_gflv2.evaluation.canvases import CanvasQueue, to_xyxy
-
-ARRAYS_BATCH_SIZE = 8  # images of arrays that run together
+from keras_gflv2.batches import batches_of, to_xyxy
+from keras_gflv2.contract import DataContract, check_box_scale
+from keras_gflv2.evaluation.canvases import CanvasQueue
 
 
 @dataclasses.dataclass
@@ -51,7 +49,7 @@ def detect_dataset(model, dataset, *, verbose="auto"):
     """Runs the detector over every image of a dataset, once.
 
     Args:
-        model: a `GFLV2`, or anything with `predict_on_batch`, `num_classes` and
+        model: a dense detector, or anything with `predict_on_batch`, `num_classes` and
             `bounding_box_format`.
         dataset: iterable of batches, see `evaluate_coco`.
         verbose: `"auto"` or 1 for a progress bar, 2 for one line, 0 for silence.
@@ -90,46 +88,6 @@ def detect_dataset(model, dataset, *, verbose="auto"):
     for image, image_id in zip(images, ids, strict=True):
         image.image_id = image_id
     return images
-
-
-def batches_of(dataset):
-    """The batches of anything that `fit` takes, unpacked, and how many there are (None: unknown).
-
-    Args:
-        dataset: `tf.data.Dataset`, `PyDataset`, `DataLoader`, generator or list of batches; or one
-            dictionary, or pair, of arrays of all images.
-    """
-    if isinstance(dataset, dict) or _is_pair_of_arrays(dataset):
-        arrays = unpack_batch(dataset)
-        starts = range(0, len(arrays["images"]), ARRAYS_BATCH_SIZE)
-        slices = [slice(start, start + ARRAYS_BATCH_SIZE) for start in starts]
-        return ({k: v[rows] for k, v in arrays.items()} for rows in slices), len(slices)
-    if isinstance(dataset, keras.utils.PyDataset):
-        # It can be indexed beyond its end, where iterating would not stop.
-        num_batches = float("inf") if dataset.num_batches is None else dataset.num_batches
-        batches = map(dataset.__getitem__, itertools.count())
-        batches = itertools.islice(batches, dataset.num_batches)
-    else:
-        num_batches, batches = _num_batches(dataset), dataset
-    if num_batches == float("inf"):
-        raise ValueError("`dataset` never ends: leave out `repeat()` for an evaluation.")
-    return (unpack_batch(batch) for batch in batches), num_batches
-
-
-def _is_pair_of_arrays(dataset):
-    """Whether a tuple is (images, bounding_boxes), not two batches."""
-    if not isinstance(dataset, tuple) or len(dataset) != 2 or not isinstance(dataset[1], dict):
-        return False
-    return "boxes" in dataset[1] and not isinstance(dataset[0], dict)
-
-
-def class_names_of(model, dataset=None):
-    """Names of the classes: the dataset's, else the model's, else "0", "1", ..."""
-    for source in (dataset, model):
-        names = getattr(source, "class_names", None)
-        if names:
-            return [str(name) for name in names]
-    return [str(index) for index in range(model.num_classes)]
 
 
 def category_ids_of(model, dataset=None):
@@ -173,31 +131,6 @@ def source_image_ids(dataset, carried):
 def _key(image_id):
     """What tells ids apart: 1, 1.0 and "1" are three."""
     return type(image_id), image_id
-
-
-def unpack_batch(batch):
-    """Brings one batch of a dataset into dense numpy arrays.
-
-    Args:
-        batch: dictionary with "images" and "bounding_boxes" (itself a dictionary with "boxes"
-            and "classes" or "labels"), or the pair (images, bounding_boxes). Tensors of any
-            backend; ragged TensorFlow ones become dense.
-
-    Returns:
-        Dictionary of numpy arrays: "images" (B, H, W, 3), "boxes" (B, N, 4), "classes" (B, N) with
-        -1 for padding, and those of "ignored", "areas" (B, N), "image_sizes", "original_sizes"
-        (B, 2), "image_ids" (B,) which the batch has.
-    """
-    images, targets = unpack(batch, need_targets=True)
-    given = {**batch, **batch["bounding_boxes"]} if isinstance(batch, dict) else dict(batch[1])
-    others = {key: given[key] for key in ("areas", "original_sizes", "image_ids") if key in given}
-    return {k: _to_numpy(v) for k, v in {"images": images, **dense(targets), **others}.items()}
-
-
-def _to_numpy(tensor, padding=0):
-    if hasattr(tensor, "to_tensor"):  # a TensorFlow ragged tensor
-        tensor = tensor.to_tensor(padding)
-    return np.asarray(keras.ops.convert_to_numpy(tensor))
 
 
 def _true_images(model, dataset, batch, first_position):
@@ -266,16 +199,6 @@ def _plain(image_id):
     """A numpy number, string or bytes as int, float or str."""
     image_id = image_id.item() if hasattr(image_id, "item") else image_id
     return image_id.decode() if isinstance(image_id, bytes) else image_id
-
-
-def _num_batches(dataset):
-    """Number of batches: infinite for `repeat()`, None where the dataset cannot tell."""
-    if hasattr(dataset, "cardinality") and int(dataset.cardinality()) == -1:  # tf.data's infinite
-        return float("inf")
-    try:
-        return len(dataset)
-    except TypeError:
-        return None
 
 
 def _check_image_ids(image_ids):

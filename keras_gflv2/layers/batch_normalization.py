@@ -1,4 +1,4 @@
-"""The two ways of a detector to normalise batches: by what it knows, and by what it sees."""
+"""Batch normalization with frozen or live statistics."""
 
 import keras
 from keras import ops
@@ -8,7 +8,7 @@ from keras_gflv2.replicas import mean_over_replicas, number_of_replicas
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
 class RunningBatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalisation by the running statistics, whose scale and offset still train.
+    """Batch normalization by the running statistics, whose scale and offset still train.
 
     A layer of its own because a functional model hands its own `training` to every layer.
     """
@@ -20,7 +20,7 @@ class RunningBatchNormalization(keras.layers.BatchNormalization):
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalisation by the mean and variance of the whole batch, on whatever devices.
+    """Batch normalization by the mean and variance of the whole batch, on whatever devices.
 
     Keras's own `synchronized=True` works on TensorFlow only, and takes the variance as a difference
     of large numbers. Devices must have equally many images each. The name is Keras's: files of

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_gflv2.layer_settings import CompositeLayer
+from keras_gflv2.layers.bilinear import bilinear_samples
 from keras_gflv2.layers.conv2d import Conv2D, grouped_matmul, same_padding
 
 
@@ -127,7 +128,7 @@ def deformable_convolution(
     positions = grid[:, :, None] + offsets  # (B, H', W', G, K, 2)
     if mask is not None:
         mask = ops.reshape(mask, (batch, out_height, out_width, deformable_groups, taps))
-    samples = _bilinear_samples(inputs, positions, mask)  # (B, H', W', G, K, C / G)
+    samples = bilinear_samples(inputs, positions, mask)  # (B, H', W', G, K, C / G)
     # One row for each output cell: tap by tap all channels, as the kernel has them.
     samples = ops.transpose(samples, (0, 1, 2, 4, 3, 5))
     samples = ops.reshape(samples, (-1, taps, channels))
@@ -148,42 +149,3 @@ def _tap_grid(height, width, kernel_size, strides, padding, dilation_rate):
     y = ops.broadcast_to(y[:, None, :, None], shape)
     x = ops.broadcast_to(x[None, :, None, :], shape)
     return ops.reshape(ops.stack([y, x], axis=-1), (height, width, -1, 2))
-
-
-def _bilinear_samples(inputs, positions, mask):
-    """Reads the map between its cells.
-
-    Args:
-        inputs: (B, H, W, C).
-        positions: (B, H', W', G, K, 2) y and x.
-        mask: factors (B, H', W', G, K), or None.
-
-    Returns:
-        (B, H', W', G, K, C / G).
-    """
-    batch, height, width = ops.shape(inputs)[:3]
-    deformable_groups = positions.shape[3]
-    # Rows of one group of channels; a gather of whole rows is the fastest way on all backends.
-    rows = ops.reshape(inputs, (-1, inputs.shape[-1] // deformable_groups))
-    first = ops.reshape(ops.arange(batch, dtype="int32") * height * width, (-1, 1, 1, 1, 1))
-    group = ops.reshape(ops.arange(deformable_groups, dtype="int32"), (-1, 1))
-    corner = ops.floor(positions)
-    part = positions - ops.stop_gradient(corner)
-    # Far outside nothing is read; the limits keep whole numbers in range.
-    limits = ops.cast(ops.stack([height, width]), "float32")
-    corner = ops.cast(ops.clip(corner, -2.0, limits), "int32")
-    total = 0.0
-    for down in (0, 1):
-        for right in (0, 1):
-            y, x = corner[..., 0] + down, corner[..., 1] + right
-            weight = (part[..., 0] if down else 1 - part[..., 0]) * (
-                part[..., 1] if right else 1 - part[..., 1]
-            )
-            inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-            weight = ops.where(inside, weight, 0.0)
-            if mask is not None:
-                weight = weight * mask
-            cell = first + ops.clip(y, 0, height - 1) * width + ops.clip(x, 0, width - 1)
-            read = ops.take(rows, cell * deformable_groups + group, axis=0)
-            total = total + read * ops.cast(weight, inputs.dtype)[..., None]
-    return total

@@ -20,6 +20,8 @@ class FeaturePyramid(CompositeLayer):
         levels: names of the backbone's maps, finest first.
         extra_levels: how many coarser maps are added.
         extra_relu: whether a ReLU comes before P7 (and those after it, if any).
+        extra_from: what P6 is computed from: "output", the P5 of the pyramid, or "input", that of
+            the backbone (RetinaNet).
 
     Input {"P3": (B, H/8, W/8, C3), "P4": ..., "P5": ...}; output {"P3", ..., "P7"} with maps of
     `channels` channels. A map must have ceil(size / 2) of the size of the next finer one.
@@ -31,6 +33,7 @@ class FeaturePyramid(CompositeLayer):
         levels=("P3", "P4", "P5"),
         extra_levels: int = 2,
         extra_relu: bool = False,
+        extra_from: str = "output",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -38,6 +41,9 @@ class FeaturePyramid(CompositeLayer):
         self.levels = tuple(levels)
         self.extra_levels = extra_levels
         self.extra_relu = extra_relu
+        if extra_from not in ("output", "input"):
+            raise ValueError(f'`extra_from` must be "output" or "input", got {extra_from!r}.')
+        self.extra_from = extra_from
         self.lateral_convs = [self._conv(1, f"lateral_{level}") for level in levels]
         self.output_convs = [self._conv(3, f"output_{level}") for level in levels]
         coarsest = int(self.levels[-1][1:])
@@ -65,17 +71,20 @@ class FeaturePyramid(CompositeLayer):
     def build(self, input_shape):
         for level, conv in zip(self.levels, self.lateral_convs):
             conv.build(input_shape[level])
-        for conv in self.output_convs + self.extra_convs:
-            conv.build((None, None, None, self.channels))
+        for i, conv in enumerate(self.output_convs + self.extra_convs):
+            from_backbone = i == len(self.output_convs) and self.extra_from == "input"
+            channels = input_shape[self.levels[-1]][-1] if from_backbone else self.channels
+            conv.build((None, None, None, channels))
 
     def call(self, features):
         sums = [conv(features[level]) for level, conv in zip(self.levels, self.lateral_convs)]
         for i in reversed(range(len(sums) - 1)):
             sums[i] = sums[i] + _upsample_to(sums[i + 1], sums[i])
         outputs = [conv(x) for conv, x in zip(self.output_convs, sums)]
+        x = features[self.levels[-1]] if self.extra_from == "input" else outputs[-1]
         for i, conv in enumerate(self.extra_convs):
-            x = ops.relu(outputs[-1]) if self.extra_relu and i > 0 else outputs[-1]
-            outputs.append(conv(x))
+            x = conv(ops.relu(x) if self.extra_relu and i > 0 else x)
+            outputs.append(x)
         return dict(zip(self.output_levels, outputs))
 
     def compute_output_shape(self, input_shape):
@@ -91,6 +100,7 @@ class FeaturePyramid(CompositeLayer):
             "levels": self.levels,
             "extra_levels": self.extra_levels,
             "extra_relu": self.extra_relu,
+            "extra_from": self.extra_from,
         }
 
 

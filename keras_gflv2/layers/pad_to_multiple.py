@@ -8,14 +8,14 @@ from keras_gflv2.boxes import ceil_divide
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
 class PadToMultiple(keras.layers.Layer):
-    """Pads images on the right and at the bottom with one colour to a multiple of a number.
+    """Pads images on the right and at the bottom with one color to a multiple of a number.
 
-    The official pipeline pads with zeros after normalisation; in raw pixels that is the mean
-    colour.
+    The official pipeline pads with zeros after normalization; in raw pixels that is the mean
+    color.
 
     Args:
         multiple: height and width become the next multiple of it.
-        value: the colour, one number a channel, in the images' units.
+        value: the color, one number a channel, in the images' units.
 
     Input (B, H, W, 3), output (B, H', W', 3) with H' and W' the multiples.
     """
@@ -31,11 +31,11 @@ class PadToMultiple(keras.layers.Layer):
         right = ceil_divide(width, self.multiple) * self.multiple - width
         if isinstance(bottom, int) and isinstance(right, int) and bottom == right == 0:
             return images
-        # Padding with 0 after a shift pads with the colour, but would round the pixels; so the
-        # colour is added to the padding alone.
+        # Padding with 0 after a shift pads with the color, but would round the pixels; so the
+        # color is added to the padding alone.
         inside = ops.pad(ops.ones_like(images[:, :, :, :1]), self._widths(bottom, right))
-        colour = ops.convert_to_tensor(self.value, dtype=images.dtype)
-        return ops.pad(images, self._widths(bottom, right)) + (1.0 - inside) * colour
+        color = ops.convert_to_tensor(self.value, dtype=images.dtype)
+        return ops.pad(images, self._widths(bottom, right)) + (1.0 - inside) * color
 
     @staticmethod
     def _widths(bottom, right):

@@ -31,7 +31,7 @@ class DistributionFocalLoss(keras.losses.Loss):
         y_pred = ops.convert_to_tensor(y_pred)
         last_bin = y_pred.shape[-1] - 1
         y_true = ops.clip(ops.cast(y_true, y_pred.dtype), 0.0, last_bin - 0.1)
-        # Hat function: 1 at the target, 0 one bin away. It is the weight of both neighbours.
+        # Hat function: 1 at the target, 0 one bin away. It is the weight of both neighbors.
         bins = ops.arange(last_bin + 1, dtype=y_pred.dtype)
         weights = ops.relu(1.0 - ops.absolute(bins - y_true[..., None]))  # (..., n + 1)
         return -ops.sum(weights * ops.log_softmax(y_pred, axis=-1), axis=-1)

@@ -7,7 +7,7 @@ from keras import ops
 LOWEST_LOG = -100.0
 
 
-def _log(probability):
+def log_of(probability):
     """log(p), and -100 with zero gradient where p is 0."""
     positive = probability > 0.0
     safe = ops.where(positive, probability, 1.0)
@@ -55,7 +55,7 @@ class QualityFocalLoss(keras.losses.Loss):
             cross_entropy = ops.relu(y_pred) - y_pred * y_true + ops.softplus(-ops.absolute(y_pred))
             probability = ops.sigmoid(y_pred)
         else:
-            cross_entropy = -(y_true * _log(y_pred) + (1.0 - y_true) * _log(1.0 - y_pred))
+            cross_entropy = -(y_true * log_of(y_pred) + (1.0 - y_true) * log_of(1.0 - y_pred))
             probability = y_pred
         distance = ops.absolute(y_true - probability)
         focus = ops.square(distance) if self.beta == 2 else distance**self.beta

@@ -24,6 +24,8 @@ class PredictionDecoder(keras.layers.Layer):
         boxes: (B, A, 4) xyxy.
         locations_per_level: list of how many of the A locations each level has.
         score_threshold, nms_iou_threshold: (B,), instead of the layer's.
+        candidate_scores: (B, A, C), of which the threshold decides instead of `scores`: the class
+            probabilities of detectors whose score is their product with a quality (ATSS, FCOS).
 
     Returns:
         {"boxes": (B, D, 4), "classes": (B, D) int32, "confidence": (B, D) float32,
@@ -53,15 +55,25 @@ class PredictionDecoder(keras.layers.Layer):
         self.max_detections = max_detections
 
     def call(
-        self, scores, boxes, locations_per_level, score_threshold=None, nms_iou_threshold=None
+        self,
+        scores,
+        boxes,
+        locations_per_level,
+        score_threshold=None,
+        nms_iou_threshold=None,
+        candidate_scores=None,
     ):
+        threshold = _by_image(score_threshold, self.score_threshold)
         locations = self._best_locations(scores, locations_per_level)  # (B, M)
         scores = ops.take_along_axis(scores, locations[..., None], axis=1)
+        if candidate_scores is not None:
+            chosen = ops.take_along_axis(candidate_scores, locations[..., None], axis=1)
+            scores, threshold = ops.where(chosen > threshold, scores, 0.0), 0.0
         boxes = ops.take_along_axis(boxes, locations[..., None], axis=1)
         kept = non_max_suppression(
             scores,
             boxes,
-            score_threshold=_by_image(score_threshold, self.score_threshold),
+            score_threshold=threshold,
             iou_threshold=_by_image(nms_iou_threshold, self.nms_iou_threshold),
             max_detections=self.max_detections,
         )

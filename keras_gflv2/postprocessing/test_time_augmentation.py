@@ -18,7 +18,7 @@ class TestTimeAugmentation(keras.Model):
     are views, weighted by their areas.
 
     Args:
-        model: a `GFLV2`.
+        model: a dense detector.
         scales: sizes of the views relative to the batch's. Views larger than 1 are enlarged from
             the batch: where images have more pixels to show, load the data at the largest size and
             use scales below 1.
@@ -59,12 +59,17 @@ class TestTimeAugmentation(keras.Model):
         self.bounding_box_format = model.bounding_box_format
 
     @property
-    def padding_colour(self):
+    def padding_color(self):
         """As that of the detector."""
-        return self.model.padding_colour
+        return self.model.padding_color
+
+    @property
+    def padding_colour(self):
+        """`padding_color`, as version 0.1 spelled it."""
+        return self.padding_color
 
     def call(self, inputs):
-        """Detections, as `GFLV2.predict` returns them.
+        """Detections, as `DenseDetector.predict` returns them.
 
         Args:
             inputs: images (B, H, W, 3), or a dictionary of "images" and, optionally, "image_sizes".
@@ -73,14 +78,18 @@ class TestTimeAugmentation(keras.Model):
         images, image_sizes = ops.cast(batch["images"], "float32"), batch.get("image_sizes")
         views = [(scale, flip) for scale in self.scales for flip in (False, True)[: 1 + self.flips]]
         found = [self._view(images, image_sizes, *view) for view in views]
-        scores = ops.concatenate([scores for scores, _, _ in found], axis=1)
-        boxes = ops.concatenate([boxes for _, boxes, _ in found], axis=1)
-        lengths = [length for _, _, lengths in found for length in lengths]
+        scores, boxes, candidates = (
+            None if parts[0] is None else ops.concatenate(parts, axis=1)
+            for parts in list(zip(*found))[:3]
+        )
+        lengths = [length for *_, lengths in found for length in lengths]
         decoder = self.model.prediction_decoder
-        detections = dict(decoder(scores, boxes, locations_per_level=lengths))
+        of_candidates = {} if candidates is None else {"candidate_scores": candidates}
+        detections = dict(decoder(scores, boxes, locations_per_level=lengths, **of_candidates))
         detections.pop("locations", None)
         if self.box_voting:
-            scores = ops.where(scores > decoder.score_threshold, scores, 0.0)
+            chosen = scores if candidates is None else candidates
+            scores = ops.where(chosen > decoder.score_threshold, scores, 0.0)
             detections["boxes"] = vote(detections, scores, boxes)
         return self.model.finish_detections(detections, *ops.shape(images)[1:3])
 
@@ -101,7 +110,8 @@ class TestTimeAugmentation(keras.Model):
         return cls(**{**config, "model": model})
 
     def _view(self, images, image_sizes, scale, flip):
-        """Scores (B, A, C), boxes (B, A, 4) in pixels of the batch, and locations of each level."""
+        """Scores (B, A, C), boxes (B, A, 4) in pixels of the batch, scores of candidates (B, A, C)
+        or None, and how many locations each level has."""
         height, width = ops.shape(images)[1:3]
         if image_sizes is None:
             image_sizes = ops.stack([height, width])[None]
@@ -120,7 +130,8 @@ class TestTimeAugmentation(keras.Model):
             x1, x2 = sizes[3] - x2, sizes[3] - x1
         along_y, along_x = sizes[0] / sizes[2], sizes[1] / sizes[3]
         boxes = ops.stack([x1 * along_x, y1 * along_y, x2 * along_x, y2 * along_y], axis=-1)
-        return predictions["scores"], self.model.clip_boxes(boxes, image_sizes), lengths
+        boxes = self.model.clip_boxes(boxes, image_sizes)
+        return predictions["scores"], boxes, self.model.candidate_scores(predictions), lengths
 
     def predict_on_batch(self, x):
         """As `predict`, for one batch, of any size, on one device."""
@@ -131,7 +142,7 @@ class TestTimeAugmentation(keras.Model):
         return self._one_device_prediction(x)
 
     def detect(self, images, score_threshold=0.3, image_size=None, batch_size=8):
-        """As `GFLV2.detect`; without "uncertainties"."""
+        """As `DenseDetector.detect`; without "uncertainties"."""
         return self.model.detect(
             images, score_threshold, image_size, batch_size, predict=self.predict_on_batch
         )

@@ -67,11 +67,11 @@ class ServingClient:
         self._stub = None
 
     def detect(self, images, score_threshold=0.3, batch_size=8):
-        """Detections in images of any sizes, in each image's own pixels, as `GFLV2.detect` gives.
+        """Detections in images of any sizes, in each image's own pixels, as a detector's `detect`.
 
         Args:
             images: one or a list of paths, encoded bytes, PIL images or arrays. Files are sent as
-                they are; of the others what `images.read_image`, and so `GFLV2.detect`, sees.
+                they are; of the others what `images.read_image`, and so a detector, sees.
             score_threshold: detections below are left out. The export has a threshold, too.
             batch_size: images per request.
 

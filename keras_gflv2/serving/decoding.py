@@ -6,7 +6,8 @@ TensorFlow's operations fail; who calls `decode` lets such an element drop out o
 
 import tensorflow as tf
 
-from keras_gflv2.serving.headers import Bytes, bmp_colors, gif_palette_bytes
+from keras_gflv2.serving.file_bytes import Bytes
+from keras_gflv2.serving.headers import bmp_colors, gif_palette_bytes
 
 # Says that the inks of a JPEG are stored inverted, as PIL takes all of them.
 ADOBE_MARKER = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"

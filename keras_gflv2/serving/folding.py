@@ -1,10 +1,11 @@
-"""Batch normalisation folded into the convolutions before it: the same function, fewer passes."""
+"""Batch normalization folded into the convolutions before it: the same function, fewer passes."""
 
 import keras
 import numpy as np
 
+from keras_gflv2.backbones.pyramid import feature_extractor
 from keras_gflv2.layers import DeformableConv2D
-from keras_gflv2.models.gflv2 import GFLV2, feature_extractor
+from keras_gflv2.models import saving
 
 FOLDABLE = (keras.layers.Conv2D, DeformableConv2D)
 
@@ -12,7 +13,7 @@ FOLDABLE = (keras.layers.Conv2D, DeformableConv2D)
 def fold_batch_norm(model):
     """A detector that computes what `model` does in inference, for export: not for training.
 
-    Every batch normalisation of the backbone that follows a convolution becomes part of its kernel
+    Every batch normalization of the backbone that follows a convolution becomes part of its kernel
     and bias. Weights are copied; `model` stays as it is.
     """
     features = feature_extractor(model.backbone)
@@ -38,13 +39,14 @@ def fold_batch_norm(model):
     if hasattr(model.backbone, "pixel_mean"):
         folded.pixel_mean = model.backbone.pixel_mean
 
-    exported = GFLV2(
-        folded,
-        **model.plain_arguments(),
-        prediction_decoder=model.prediction_decoder,
-        dtype=model.dtype_policy,
-    )
-    exported.integral = model.integral
+    arguments = {**saving.arguments(model), "backbone": folded, "trainable": True}
+    if arguments.get("quality") is not None:  # a layer is of one detector
+        quality = arguments["quality"]
+        arguments["quality"] = type(quality).from_config(quality.get_config())
+    exported = type(model)(**arguments)
+    for name in saving.ATTRIBUTE_PARTS:
+        if hasattr(model, name):
+            setattr(exported, name, getattr(model, name))
     exported.layer_settings.apply(exported, model.layer_settings.changes(model))
     exported.feature_pyramid.set_weights(model.feature_pyramid.get_weights())
     exported.head.set_weights(model.head.get_weights())
@@ -69,7 +71,7 @@ def _rescaling(layer):
 
 
 def _followers(features):
-    """{name of a convolution: the batch normalisation that is all that reads it}."""
+    """{name of a convolution: the batch normalization that is all that reads it}."""
     readers = {}
     for layer in features.layers:
         for node in layer._inbound_nodes:
@@ -97,7 +99,7 @@ def _is_linear(layer):
 
 
 def _folded(layer, norm):
-    """Weights of the convolution, in its own order, with the normalisation in kernel and bias."""
+    """Weights of the convolution, in its own order, with the normalization in kernel and bias."""
     variance = keras.ops.convert_to_numpy(norm.moving_variance).astype("float64")
     mean = keras.ops.convert_to_numpy(norm.moving_mean).astype("float64")
     gamma = keras.ops.convert_to_numpy(norm.gamma) if norm.scale else 1.0

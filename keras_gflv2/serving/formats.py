@@ -4,8 +4,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from keras_gflv2.boxes import ceil_divide
-from keras_gflv2.models.gflv2 import SIZE_MULTIPLE
+from keras_gflv2.grid import padded
 from keras_gflv2.serving import quantization
 from keras_gflv2.serving.saved_model import in_tensorflow
 
@@ -19,7 +18,7 @@ ONNX_OPSET = 18
 # For `openvino.Core().compile_model(file, "CPU", OPENVINO_FLOAT32)`. The same option in a file's
 # `rt_info` is not followed (OpenVINO 2026.4).
 OPENVINO_FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
-# What int8 with a calibration set needs, and what quantises.
+# What int8 with a calibration set needs, and what quantizes.
 QUANTIZERS = {
     "onnx": ("onnxruntime", quantization.quantize_onnx),
     "openvino": ("nncf", quantization.quantize_openvino),
@@ -37,7 +36,7 @@ def export_format(model, file, format, *, precision="float32", size=None, calibr
     compute in that, which moves boxes by half a pixel; a file cannot say otherwise.
 
     Args:
-        model: a `GFLV2`, on any backend.
+        model: a dense detector, on any backend.
         file: path to write: .onnx; .xml, with the weights beside it in .bin; .tflite.
         format: "onnx", "openvino" or "litert".
         precision: "float32"; "float16" stores weights in half the size (OpenVINO, LiteRT); "int8"
@@ -111,7 +110,7 @@ def write(model, file, format, precision, size):
     model = fold_batch_norm(model)
     shape = (None, None, None, 3)
     if format == "litert":
-        size = size or [ceil_divide(n, SIZE_MULTIPLE) * SIZE_MULTIPLE for n in model.image_size]
+        size = size or [padded(side) for side in model.image_size]
         shape = (1, *size, 3)
     signature = [tf.TensorSpec(shape, tf.float32, "images")]
     function = tf.function(Signatures(model, None).images, input_signature=signature)

@@ -1,11 +1,19 @@
 """What an image file says of itself, read in a TensorFlow graph before anything is decoded.
 
 In: the bytes of a file. Out: its kind, its size, how to turn it upright, and whether the graph
-decodes it to the pixels that `keras_gflv2.images.read_image` gives. Reading never fails: what is
-beyond the end of a file is zero, and loops are bounded.
+decodes it to the pixels that `keras_gflv2.images.read_image` gives. Loops are bounded.
 """
 
 import tensorflow as tf
+
+from keras_gflv2.serving.file_bytes import Bytes, bit, int64, is_absent, one_of, where
+from keras_gflv2.serving.orientation import (
+    EXIF_SIGNATURE,
+    UNREADABLE,
+    XMP_KEYWORD,
+    XMP_SIGNATURE,
+    read_orientation,
+)
 
 # Status of a file.
 OK, NOT_DECODABLE, TOO_LARGE, UNSUPPORTED, TOO_MANY = range(5)
@@ -15,17 +23,6 @@ JPEG, PNG, GIF, BMP, WEBP, OTHER, NO_IMAGE = range(7)
 MAX_STEPS = 1000
 # Chunks of equal length, and blocks of full length, that are passed in one step.
 MAX_RUN = 4096
-
-ORIENTATION_TAG = 0x0112
-# Types of TIFF that are whole numbers, and their bytes. PIL gives type 1 as a string.
-INTEGER_TYPES = {3: 2, 4: 4, 6: 1, 8: 2, 9: 4, 13: 4}
-# Where an orientation is not there, and where it stands in a form that the graph cannot read.
-ABSENT, UNREADABLE = -1, 0
-EXIF_SIGNATURE = b"Exif\0\0"
-XMP_SIGNATURE = b"http://ns.adobe.com/xap/1.0/\0"
-XMP_KEYWORD = b"XML:com.adobe.xmp\0"
-# \C is any byte: XMP need not be valid UTF-8.
-XMP_ORIENTATION = r"(?s)\C*?tiff:Orientation(?:=\"|>)([0-9])\C*"
 
 
 # One function for all signatures of an export, which would each have a copy of it else.
@@ -40,45 +37,15 @@ def read_header(content):
     """
     file = Bytes(content)
     readers = {JPEG: _jpeg, PNG: _png, GIF: _gif, BMP: _bmp, WEBP: _webp}
-    branches = [lambda read=read: tf.stack(_int64(read(file))) for read in readers.values()]
+    branches = [lambda read=read: tf.stack(int64(read(file))) for read in readers.values()]
     branches.append(lambda: tf.constant([UNSUPPORTED, 0, 0, 1, 0, 0], tf.int64))
     branches.append(lambda: tf.constant([NOT_DECODABLE, 0, 0, 1, 0, 0], tf.int64))
     kind = _kind(file)
     status, height, width, orientation, *places = tf.unstack(tf.switch_case(kind, branches), 6)
     readable = status == OK
-    status = _where(readable & (orientation == UNREADABLE), UNSUPPORTED, status)
-    status = _where(readable & ((height < 1) | (width < 1)), NOT_DECODABLE, status)
-    return tf.stack(_int64((status, kind, height, width, orientation, *places)))
-
-
-class Bytes:
-    """The bytes of a file; past its end are zeros."""
-
-    def __init__(self, content):
-        self.content = content
-        self.values = tf.concat([tf.io.decode_raw(content, tf.uint8), [0]], 0)
-        self.length = tf.size(self.values, tf.int64) - 1
-
-    def at(self, positions):
-        """Bytes at positions of any shape, as int64."""
-        positions = tf.convert_to_tensor(positions, tf.int64)
-        inside = tf.clip_by_value(positions, 0, self.length)
-        return tf.cast(tf.gather(self.values, inside), tf.int64)
-
-    def number(self, positions, count, little):
-        """Unsigned numbers of `count` bytes; `little` says which end comes first."""
-        positions = tf.convert_to_tensor(positions, tf.int64)[..., None]
-        values = self.at(positions + tf.range(count, dtype=tf.int64))
-        powers = tf.constant([256**power for power in range(count)], tf.int64)
-        return tf.reduce_sum(values * _where(little, powers, powers[::-1]), axis=-1)
-
-    def has(self, position, signature):
-        positions = position + tf.range(len(signature), dtype=tf.int64)
-        return tf.reduce_all(self.at(positions) == tf.constant(list(signature), tf.int64))
-
-    def text(self, start, end):
-        start = tf.clip_by_value(start, 0, self.length)
-        return tf.strings.substr(self.content, start, tf.minimum(end, self.length) - start)
+    status = where(readable & (orientation == UNREADABLE), UNSUPPORTED, status)
+    status = where(readable & ((height < 1) | (width < 1)), NOT_DECODABLE, status)
+    return tf.stack(int64((status, kind, height, width, orientation, *places)))
 
 
 def _kind(file):
@@ -112,11 +79,11 @@ def _jpeg(file):
         is_frame = (marker >= 0xC0) & (marker < 0xD0) & ((marker == 0xC0) | (marker % 4 != 0))
         parts = {
             "frame": (is_marker & is_frame, position),
-            "exif": (is_app1 & file.has(body, EXIF_SIGNATURE) & _absent(found["exif"]), body + 6),
+            "exif": (is_app1 & file.has(body, EXIF_SIGNATURE) & is_absent(found["exif"]), body + 6),
             "xmp": (is_app1 & file.has(body, XMP_SIGNATURE), body + len(XMP_SIGNATURE)),
             "adobe": (is_marker & (marker == 0xEE) & file.has(body, b"Adobe"), body),
         }
-        after = _where(is_marker, _where(alone, position + 2, end), position + 1)
+        after = where(is_marker, where(alone, position + 2, end), position + 1)
         return parts, end, after
 
     def ended(position):
@@ -124,10 +91,10 @@ def _jpeg(file):
 
     found, status = _walk(file, 2, ("frame", "exif", "xmp", "adobe"), visit, ended)
     frame = found["frame"][0]
-    status = _where(_absent(found["frame"]) & (status == OK), NOT_DECODABLE, status)
+    status = where(is_absent(found["frame"]) & (status == OK), NOT_DECODABLE, status)
     height, width = file.number(frame + 5, 2, False), file.number(frame + 7, 2, False)
-    plain_cmyk = (file.at(frame + 9) == 4) & _absent(found["adobe"])
-    return status, height, width, _orientation(file, found), plain_cmyk, 0
+    plain_cmyk = (file.at(frame + 9) == 4) & is_absent(found["adobe"])
+    return status, height, width, read_orientation(file, found), plain_cmyk, 0
 
 
 def _png(file):
@@ -156,8 +123,8 @@ def _png(file):
         return file.has(position + 4, b"IEND")
 
     found, status = _walk(file, 8, ("exif", "xmp", "unreadable"), visit, ended)
-    unreadable = ~_absent(found["unreadable"]) & _absent(found["exif"])
-    orientation = _where(unreadable, UNREADABLE, _orientation(file, found))
+    unreadable = ~is_absent(found["unreadable"]) & is_absent(found["exif"])
+    orientation = where(unreadable, UNREADABLE, read_orientation(file, found))
     height, width = file.number(20, 4, False), file.number(16, 4, False)
     return status, height, width, orientation, 0, 0
 
@@ -169,7 +136,7 @@ def _chunks_of_pixels(file, position, length):
         starts = position + (length + 12) * tf.range(MAX_RUN, dtype=tf.int64)
         headers = file.at(starts[:, None] + tf.range(8, dtype=tf.int64))  # (N, 8)
         other = tf.reduce_any(headers != headers[0], axis=1)
-        return _where(tf.reduce_any(other), tf.argmax(tf.cast(other, tf.int32)), MAX_RUN)
+        return where(tf.reduce_any(other), tf.argmax(tf.cast(other, tf.int32)), MAX_RUN)
 
     one = tf.constant(1, tf.int64)
     return tf.cond(file.has(position + 4, b"IDAT"), count, lambda: one)
@@ -188,14 +155,14 @@ def _gif(file):
     place = file.number(frame + tf.constant([1, 3, 5, 7], tf.int64), 2, True)
     whole = tf.reduce_all(place == tf.stack([0, 0, width, height]))
     # What a smaller first frame leaves free depends on the decoder.
-    status = _where(whole, OK, UNSUPPORTED)
+    status = where(whole, OK, UNSUPPORTED)
     cut = (file.at(frame) != 0x2C) | (end > file.length)
-    return _where(cut, NOT_DECODABLE, status), height, width, 1, frame, end
+    return where(cut, NOT_DECODABLE, status), height, width, 1, frame, end
 
 
 def gif_palette_bytes(flags):
     """Length of a GIF's palette, which its flags say."""
-    return _where(flags >= 128, tf.bitwise.left_shift(tf.constant(6, tf.int64), flags % 8), 0)
+    return where(flags >= 128, tf.bitwise.left_shift(tf.constant(6, tf.int64), flags % 8), 0)
 
 
 def _after_blocks(file, position):
@@ -205,7 +172,7 @@ def _after_blocks(file, position):
         del ended
         sizes = file.at(position + 256 * tf.range(MAX_RUN, dtype=tf.int64))
         full = tf.argmin(tf.cast(sizes == 255, tf.int32))  # 0 if all are
-        full = _where(tf.reduce_all(sizes == 255), MAX_RUN - 1, full)
+        full = where(tf.reduce_all(sizes == 255), MAX_RUN - 1, full)
         position += 256 * full
         size = file.at(position)
         return step + 1, position + size + 1, size == 0
@@ -216,7 +183,7 @@ def _after_blocks(file, position):
         (0, position, False),
         maximum_iterations=MAX_STEPS,
     )
-    return _where(ended, position, file.length + 1)
+    return where(ended, position, file.length + 1)
 
 
 def _bmp(file):
@@ -233,21 +200,21 @@ def _bmp(file):
         number(30),
     )
     # The height is negative when rows run from top to bottom.
-    height = _where(height >= 2**31, 2**32 - height, height)
+    height = where(height >= 2**31, 2**32 - height, height)
     has_palette = bits <= 8
     colors = bmp_colors(file)
     start = number(10)
     # Some writers do not count the palette.
-    start += _where(has_palette & (start == 14 + header), 4 * colors, 0)
+    start += where(has_palette & (start == 14 + header), 4 * colors, 0)
     masks = number([54, 58, 62])
     usual_masks = (bits == 32) & tf.reduce_all(masks == [0xFF0000, 0xFF00, 0xFF])
     known = (compression == 0) | ((compression == 3) & usual_masks)
-    known &= _one_of(header, 40, 52, 56, 108, 124) & _one_of(bits, 1, 4, 8, 24, 32)
+    known &= one_of(header, 40, 52, 56, 108, 124) & one_of(bits, 1, 4, 8, 24, 32)
     known &= (start > 0) & (~has_palette | (colors <= 256))
     stride = (width * bits + 31) // 32 * 4
     is_whole = (file.length >= 54) & (start + stride * height <= file.length)
-    status = _where(is_whole, OK, NOT_DECODABLE)
-    status = _where(known | (file.length < 54), status, UNSUPPORTED)
+    status = where(is_whole, OK, NOT_DECODABLE)
+    status = where(known | (file.length < 54), status, UNSUPPORTED)
     return status, height, width, 1, start, bits
 
 
@@ -255,7 +222,7 @@ def bmp_colors(file):
     """Number of colors in a BMP's palette."""
     colors, bits = file.number(46, 4, True), file.number(28, 2, True)
     every = tf.bitwise.left_shift(tf.constant(1, tf.int64), tf.minimum(bits, 16))
-    return _where(colors == 0, every, colors)
+    return where(colors == 0, every, colors)
 
 
 def _webp(file):
@@ -266,19 +233,19 @@ def _webp(file):
     lossy = file.number([28, 26], 2, True) % 16384
     lossless = tf.stack([bits // 16384 % 16384 + 1, bits % 16384 + 1])
     extended = file.number([27, 24], 3, True) + 1
-    size = _where(is_extended, extended, _where(is_lossless, lossless, lossy))
+    size = where(is_extended, extended, where(is_lossless, lossless, lossy))
     height, width = tf.unstack(size, 2)
-    flags = _where(is_extended, file.at(20), 0)
+    flags = where(is_extended, file.at(20), 0)
 
     def visit(position, found):
         length = file.number(position + 4, 4, True)
         start, end = position + 8, position + 8 + length
         parts = {
-            "exif": (file.has(position, b"EXIF") & _bit(flags, 3), start),
-            "xmp": (file.has(position, b"XMP ") & _bit(flags, 2), start),
+            "exif": (file.has(position, b"EXIF") & bit(flags, 3), start),
+            "xmp": (file.has(position, b"XMP ") & bit(flags, 2), start),
             "frame": (file.has(position, b"ANMF"), start),
         }
-        first = {name: (here & _absent(found[name]), s) for name, (here, s) in parts.items()}
+        first = {name: (here & is_absent(found[name]), s) for name, (here, s) in parts.items()}
         return first, end, end + length % 2
 
     def ended(position):
@@ -286,15 +253,15 @@ def _webp(file):
         return ~is_extended
 
     found, status = _walk(file, 30, ("exif", "xmp", "frame"), visit, ended)
-    is_animated = _bit(flags, 1)
+    is_animated = bit(flags, 1)
     frame, end = tf.unstack(found["frame"], 2)
     place = file.number(frame + tf.constant([0, 3, 6, 9], tf.int64), 3, True)
     whole = tf.reduce_all(place == tf.stack([0, 0, width - 1, height - 1]))
     # As of a GIF: what a smaller first frame leaves free depends on the decoder.
-    status = _where(is_animated & ~whole, UNSUPPORTED, status)
-    cut = is_animated & (_absent(found["frame"]) | (end > file.length))
-    status = _where(cut | ~known, NOT_DECODABLE, status)
-    return status, height, width, _orientation(file, found), _where(is_animated, frame, 0), end
+    status = where(is_animated & ~whole, UNSUPPORTED, status)
+    cut = is_animated & (is_absent(found["frame"]) | (end > file.length))
+    status = where(cut | ~known, NOT_DECODABLE, status)
+    return status, height, width, read_orientation(file, found), where(is_animated, frame, 0), end
 
 
 def _walk(file, start, names, visit, ended):
@@ -321,7 +288,7 @@ def _walk(file, start, names, visit, ended):
     def next_part(step, position, found):
         parts, end, after = visit(position, found)
         found = {
-            name: _where(here, tf.stack([content, end]), found[name])
+            name: where(here, tf.stack([content, end]), found[name])
             for name, (here, content) in parts.items()
         }
         return step + 1, after, found
@@ -330,77 +297,4 @@ def _walk(file, start, names, visit, ended):
     begin = (0, tf.constant(start, tf.int64), nowhere)
     step, position, found = tf.while_loop(goes_on, next_part, begin, maximum_iterations=MAX_STEPS)
     too_many = (step == MAX_STEPS) & goes_on(step, position, found)
-    return found, _where(too_many, UNSUPPORTED, OK)
-
-
-# === Orientation ===
-
-
-def _orientation(file, found):
-    """As `keras_gflv2.images` has it: that of the EXIF, else that of the XMP, else 1."""
-    start, end = tf.unstack(found["exif"], 2)
-    start += _where(file.has(start, EXIF_SIGNATURE), len(EXIF_SIGNATURE), 0)
-    absent = tf.constant(ABSENT, tf.int64)
-    value = tf.cond(start >= end, lambda: absent, lambda: _exif_value(file, start, end))
-    xmp = found["xmp"]
-    try_xmp = (value == ABSENT) & ~_absent(xmp)
-    value = tf.cond(try_xmp, lambda: _xmp_value(file.text(xmp[0], xmp[1])), lambda: value)
-    return _where(value == ABSENT, 1, value)
-
-
-def _exif_value(file, start, end):
-    """1..8, ABSENT, or UNREADABLE if there are several: versions of PIL take the first or last."""
-    end = tf.minimum(end, file.length)
-    little = file.has(start, b"II")
-    headers = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0")
-    valid = tf.reduce_any(tf.stack([file.has(start, header) for header in headers]))
-    directory = start + file.number(start + 4, 4, little)
-    there_are = (end - directory - 2) // 12  # negative if the directory is beyond the end
-    count = tf.minimum(file.number(directory, 2, little), there_are)
-    entries = directory + 2 + 12 * tf.range(tf.maximum(count, 0))
-    is_tag = file.number(entries, 2, little) == ORIENTATION_TAG
-    entries = tf.boolean_mask(entries, is_tag)
-    counts = file.number(entries + 4, 4, little)
-    several = (tf.size(entries) > 1) | tf.reduce_any(counts != 1)
-    entry = tf.reduce_max(entries)
-    kind, value = file.number(entry + 2, 2, little), tf.constant(1, tf.int64)
-    for number, width in INTEGER_TYPES.items():
-        value = _where(kind == number, file.number(entry + 8, width, little), value)
-    value = _where(tf.size(entries) == 0, ABSENT, _known_orientation(value))
-    value = _where(several, UNREADABLE, value)
-    return _where(valid, value, 1)
-
-
-def _xmp_value(text):
-    found = tf.strings.regex_full_match(text, XMP_ORIENTATION)
-    digit = tf.strings.regex_replace(text, XMP_ORIENTATION, r"\1", replace_global=False)
-    return _known_orientation(tf.strings.to_number(tf.where(found, digit, "1"), tf.int64))
-
-
-def _known_orientation(value):
-    return _where((value >= 1) & (value <= 8), value, 1)
-
-
-# === Numbers ===
-
-
-def _int64(values):
-    return [tf.cast(value, tf.int64) for value in values]
-
-
-def _where(condition, one, other):
-    return tf.where(
-        condition, tf.convert_to_tensor(one, tf.int64), tf.convert_to_tensor(other, tf.int64)
-    )
-
-
-def _absent(place):
-    return place[0] == 0
-
-
-def _bit(flags, number):
-    return flags // 2**number % 2 == 1
-
-
-def _one_of(value, *allowed):
-    return tf.reduce_any(value == tf.constant(allowed, tf.int64))
+    return found, where(too_many, UNSUPPORTED, OK)

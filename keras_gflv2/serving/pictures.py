@@ -3,12 +3,13 @@
 In: files of different sizes. `inspect_files` reads their headers, so that what is too large is
 refused before it is decoded, and pictures of one canvas can run together; `load_pictures` decodes
 and resizes a chunk of them. One that cannot be decoded does not fail the others. The arithmetic is
-that of `keras_gflv2.images`, which `GFLV2.detect` uses.
+that of `keras_gflv2.images`, which `DenseDetector.detect` uses.
 """
 
 import tensorflow as tf
 
-from keras_gflv2.boxes import ceil_divide
+from keras_gflv2.grid import padded
+from keras_gflv2.images import resize_shapes
 from keras_gflv2.serving.decoding import decode
 from keras_gflv2.serving.headers import OK, TOO_LARGE, TOO_MANY, read_header
 
@@ -17,20 +18,19 @@ MAX_IMAGES = 256
 MAX_TOTAL = 8
 
 
-def inspect_files(encoded, image_size, multiple, max_pixels):
+def inspect_files(encoded, image_size, max_pixels):
     """What the headers of the files say.
 
     Args:
         encoded: (B,) string tensor, each the bytes of a file.
         image_size: (short side, longest long side) in pixels to resize to, ratio kept.
-        multiple: canvases are multiples of it.
         max_pixels: larger pictures are refused, and those after MAX_IMAGES or after MAX_TOTAL times
             as many pixels.
 
     Returns:
         Dictionary of "headers" (B, 7), see `headers.read_header`; "status" (B,); "original" and
         "resized" (B, 2) int32 heights and widths of the upright pictures; "canvas" (B, 2):
-        `resized` rounded up to the multiple. Sizes are 1 where the status is not OK.
+        `resized` padded as a detector pads it. Sizes are 1 where the status is not OK.
     """
     header = tf.TensorSpec(7, tf.int64)
     headers = tf.map_fn(read_header, encoded[:MAX_IMAGES], fn_output_signature=header)
@@ -44,14 +44,13 @@ def inspect_files(encoded, image_size, multiple, max_pixels):
     status = _refuse(status, total > MAX_TOTAL * max_pixels, TOO_MANY)
     original = tf.where(orientation[:, None] >= 5, stored[:, ::-1], stored)
     original = tf.cast(tf.where(status[:, None] == OK, original, 1), tf.int32)
-    resized = resize_shape(original, image_size)
-    canvas = ceil_divide(resized, multiple) * multiple
+    resized = resize_shapes(original, image_size)
     return {
         "headers": headers,
         "status": tf.cast(status, tf.int32),
         "original": original,
         "resized": resized,
-        "canvas": canvas,
+        "canvas": padded(resized),
     }
 
 
@@ -92,11 +91,3 @@ def load_pictures(encoded, headers, resized, canvas, padding_color):
     loaded = loaded.concatenate(tf.data.Dataset.from_tensors(nothing))
     indices, images = loaded.batch(tf.size(encoded, tf.int64) + 1).get_single_element()
     return indices[:-1], tf.ensure_shape(images, [None, None, None, 3])[:-1]
-
-
-def resize_shape(sizes, image_size):
-    """`keras_gflv2.images.resize_shape` of (B, 2) int32 sizes."""
-    sizes = tf.cast(sizes, tf.float64)
-    short_side, longest = (tf.constant(n, tf.float64) for n in image_size)
-    scale = tf.minimum(longest / tf.reduce_max(sizes, 1), short_side / tf.reduce_min(sizes, 1))
-    return tf.maximum(tf.cast(sizes * scale[:, None] + 0.5, tf.int32), 1)

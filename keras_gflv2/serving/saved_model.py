@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_gflv2.contract import class_names_of
 from keras_gflv2.images import MAX_PIXELS
 
 CLASS_NAMES_FILE = "class_names.txt"
@@ -43,12 +44,12 @@ def export_saved_model(
       the model's `image_size` and run in chunks; a request has at most 256 of them.
     - `serving_bytes_options`: as `serving_bytes` with "score_threshold" and "nms_iou_threshold"
       (B,) in the request.
-    - `raw`: "images" (B, H, W, 3) float32 -> "scores" (B, A, C) and "box_distributions"
-      (B, A, 4, reg_max + 1) logits, as calling the model gives.
+    - `raw`: "images" (B, H, W, 3) float32 -> what calling the model gives: "scores" (B, A, C) and
+      the raw numbers of the boxes, of a `GFLV2` "box_distributions" (B, A, 4, reg_max + 1).
 
     Args:
-        model: a `GFLV2`, on any backend. With JAX and PyTorch a TensorFlow process writes the
-            export.
+        model: a dense detector, on any backend. With JAX and PyTorch a TensorFlow process writes
+            the export.
         directory: the version's folder, `NAME/VERSION` with a whole number VERSION.
         overwrite: whether an existing version may be replaced.
         score_threshold, nms_iou_threshold, max_detections: settings of the export; those of the
@@ -164,15 +165,16 @@ def _decoder(model, settings):
 def _write_assets(model, directory, preset):
     """Class names, a line each, and the detector's configuration and origin."""
     directory.mkdir(exist_ok=True)
-    names = model.class_names or [str(i) for i in range(model.num_classes)]
+    names = class_names_of(model)
     (directory / CLASS_NAMES_FILE).write_text("\n".join(names) + "\n", encoding="utf-8")
     decoder = model.prediction_decoder.get_config()
     record = {
         "preset": preset,
+        "detector": type(model).__name__,
         "num_classes": model.num_classes,
         "bounding_box_format": model.bounding_box_format,
         "image_size": list(model.image_size),
-        "reg_max": model.reg_max,
+        "representation": keras.saving.serialize_keras_object(model.representation),
         "prediction_decoder": {k: v for k, v in decoder.items() if np.isscalar(v)},
         "parameters": model.count_params(),
     }

@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from keras_gflv2.models.gflv2 import SIZE_MULTIPLE
+from keras_gflv2.contract import class_names_of
+from keras_gflv2.grid import padded
 from keras_gflv2.serving import headers, pictures
 
 STATUS = {
@@ -22,7 +23,7 @@ class Signatures:
     """Functions of a detector that a SavedModel can hold.
 
     Args:
-        model: a `GFLV2` on the backend TensorFlow.
+        model: a dense detector on the backend TensorFlow.
         max_pixels: larger files are not decoded.
     """
 
@@ -30,8 +31,7 @@ class Signatures:
         self.model = model
         self.max_pixels = max_pixels
         self.max_detections = model.prediction_decoder.max_detections
-        names = model.class_names or [str(i) for i in range(model.num_classes)]
-        self.class_names = tf.constant([*names, ""])  # the last is that of padding
+        self.class_names = tf.constant([*class_names_of(model), ""])  # the last is that of padding
 
     def endpoints(self):
         """Triples of name, function and input signature."""
@@ -65,9 +65,7 @@ class Signatures:
         return self._detect(image_bytes, options)
 
     def _detect(self, image_bytes, options):
-        files = pictures.inspect_files(
-            image_bytes, self.model.image_size, SIZE_MULTIPLE, self.max_pixels
-        )
+        files = pictures.inspect_files(image_bytes, self.model.image_size, self.max_pixels)
         found, status = self._in_chunks(image_bytes, files, options)
         scale = files["original"] / files["resized"]  # (B, 2)
         scale = tf.cast(tf.gather(scale, [1, 0, 1, 0], axis=1), tf.float32)[:, None]
@@ -84,7 +82,7 @@ class Signatures:
         """Detections (xyxy in pixels of the resized images) and status of the pictures.
 
         Those with one canvas run together, each canvas on its own: more padding than a picture
-        needs would change the statistics of the group normalisation, and so its scores. A chunk is
+        needs would change the statistics of the group normalization, and so its scores. A chunk is
         bounded in pixels, before and after resizing: so is the memory of a request.
         """
         count, length = tf.shape(files["status"])[0], self.max_detections
@@ -108,7 +106,7 @@ class Signatures:
                 tf.gather(files["headers"], rows),
                 resized,
                 canvas,
-                self.model.padding_colour,
+                self.model.padding_color,
             )
             waiting = _scatter(waiting, rows, tf.zeros_like(rows, tf.bool))
             status = _scatter(status, rows, tf.fill(tf.shape(rows), headers.NOT_DECODABLE))
@@ -131,7 +129,7 @@ class Signatures:
         canvas = files["canvas"][tf.argmax(tf.cast(waiting, tf.int32))]
         members = waiting & tf.reduce_all(files["canvas"] == canvas, axis=1)
         rows = tf.where(members)[:, 0]
-        own = [-(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE for side in self.model.image_size]
+        own = [padded(side) for side in self.model.image_size]
         rows = rows[: tf.maximum(CHUNK * own[0] * own[1] // tf.reduce_prod(canvas), 1)]
         pixels = tf.reduce_prod(tf.cast(tf.gather(files["original"], rows), tf.int64), axis=1)
         fits = (tf.cumsum(pixels) <= self.max_pixels) | (tf.range(tf.size(rows)) == 0)

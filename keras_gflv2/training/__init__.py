@@ -1,12 +1,13 @@
 """What keeps a training safe and shows how it goes: callbacks for `fit`."""
 
-from keras_gflv2.training.averaging import averaged_weights
-from keras_gflv2.training.progress import Curves, DetectionImages, EpochLog, Progress
+import importlib
+
+from keras_gflv2.optimizers import averaged_weights
+from keras_gflv2.training.progress import Curves, EpochLog, Progress
 from keras_gflv2.training.state import SaveState, fit, read_position
 
 __all__ = [
     "Curves",
-    "DetectionImages",
     "EpochLog",
     "Progress",
     "SaveState",
@@ -14,3 +15,9 @@ __all__ = [
     "fit",
     "read_position",
 ]
+
+
+def __getattr__(name):
+    if name == "DetectionImages":  # where version 0.1 had it
+        return importlib.import_module("keras_gflv2.visualization").DetectionImages
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import keras
 
-from keras_gflv2.training.averaging import averaged_weights
 from keras_gflv2.training.files import written_whole
 
 
@@ -108,37 +107,6 @@ class Curves(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         draw_curves(self.log, self.picture)
-
-
-class DetectionImages(keras.callbacks.Callback):
-    """Shows TensorBoard what the detector finds in some images, next to the ground truth.
-
-    Needs the package tensorboard.
-
-    Args:
-        dataset: as the loaders of `keras_gflv2.data` make; images of its first batch are drawn.
-        log_dir: folder of `keras.callbacks.TensorBoard`'s logs.
-        frequency: draw after every so many epochs.
-        count: at most so many images.
-    """
-
-    def __init__(self, dataset, log_dir, frequency=1, count=8):
-        super().__init__()
-        self.dataset, self.log_dir = dataset, Path(log_dir)
-        self.frequency, self.count = frequency, count
-
-    def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.frequency:
-            return
-        import numpy as np
-        import tensorflow as tf
-
-        from keras_gflv2.visualization import draw_validation
-
-        with averaged_weights(self.model):
-            picture = draw_validation(self.model, self.dataset, self.count)
-        with tf.summary.create_file_writer(str(self.log_dir / "detections")).as_default():
-            tf.summary.image("detections", np.asarray(picture)[None], step=epoch)
 
 
 def draw_curves(log, picture):

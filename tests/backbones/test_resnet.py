@@ -60,6 +60,37 @@ def test_pixels_are_normalised_inside():
     )
 
 
+def test_caffe_style_sees_bgr_less_its_mean():
+    """The reverse of an RGB network whose first convolution has its channels reversed."""
+    caffe = ResNet(18, base_channels=8, style="caffe")
+    plain = ResNet(18, base_channels=8, pixel_std=(1, 1, 1))
+    weights = caffe.get_weights()
+    assert weights[0].shape == (7, 7, 3, 8)
+    plain.set_weights([weights[0][:, :, ::-1], *weights[1:]])
+    image = np.random.default_rng(0).uniform(0, 255, (1, 32, 32, 3)).astype("float32")
+    for level, expected in plain(image).items():
+        np.testing.assert_allclose(
+            to_numpy(caffe(image)[level]), to_numpy(expected), rtol=1e-4, atol=1e-3
+        )
+    assert caffe.pixel_mean == plain.pixel_mean  # RGB, as what is outside of an image is padded
+    copy = ResNet.from_config(caffe.get_config())
+    assert (copy.style, copy.pixel_std) == ("caffe", (1.0, 1.0, 1.0))
+
+
+def test_caffe_style_strides_in_the_first_convolution_of_a_bottleneck():
+    for style, strides in (("caffe", [(2, 2), (1, 1)]), ("pytorch", [(1, 1), (2, 2)])):
+        model = ResNet(50, base_channels=8, style=style)
+        for stage in (2, 3, 4):
+            convs = [model.get_layer(f"layer{stage}_0_conv{i}") for i in (1, 2)]
+            assert [tuple(conv.strides) for conv in convs] == strides
+
+
+def test_configurations_without_a_style_are_pytorchs():
+    config = ResNet(18, base_channels=8).get_config()
+    del config["style"]
+    assert ResNet.from_config(config).style == "pytorch"
+
+
 @pytest.mark.parametrize("stages", [-1, 0, 2, 4])
 def test_frozen_stages_leave_the_rest_trainable(stages):
     model = ResNet(18, base_channels=8, frozen_stages=stages)
@@ -72,7 +103,13 @@ def test_frozen_stages_leave_the_rest_trainable(stages):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"depth": 19}, {"frozen_stages": 5}, {"batch_norm_statistics": "live"}]
+    "arguments",
+    [
+        {"depth": 19},
+        {"frozen_stages": 5},
+        {"batch_norm_statistics": "live"},
+        {"style": "tensorflow"},
+    ],
 )
 def test_it_refuses(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):

@@ -1,17 +1,15 @@
 """Published weights from a server to a model: whole, interrupted, wrong, offline."""
 
-import dataclasses
 import hashlib
-import http.server
 import os
 import shutil
 import subprocess
 import sys
-import threading
 
 import keras
 import numpy as np
 import pytest
+from checkpoints.official_files import save
 from common import small_model, to_numpy
 
 import keras_gflv2
@@ -24,53 +22,6 @@ from keras_gflv2.models.zoo import DETECTORS
 
 FILE = DETECTORS["r50_coco"].file
 HTML = b"<!DOCTYPE html><html><title>Google Drive - Quota exceeded</title></html>"
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Serves `files`; each number in `cuts` ends one answer after so many bytes."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.cuts, self.requests, self.resumes = {}, [], [], True
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        server, name = self.server, self.path.strip("/")
-        server.requests.append((name, self.headers.get("Range")))
-        if name not in server.files:
-            self.send_error(404)
-            return
-        data, start = server.files[name], 0
-        tag = f'"{hashlib.md5(data).hexdigest()}"'
-        wanted = self.headers.get("Range")
-        if server.resumes and wanted and self.headers.get("If-Range") == tag:
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(data) - start))
-        if server.resumes:
-            self.send_header("ETag", tag)
-        self.end_headers()
-        end = server.cuts.pop(0) if server.cuts else len(data)
-        self.wfile.write(data[start:end])
-
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    """A server that stands for all others, and an empty cache."""
-    with Server() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("KERAS_GFLV2_MIRROR", server.url)
-        monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
-        yield server
-        server.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -91,19 +42,6 @@ def r50(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / FILE
     save(path, {"meta": {"epoch": 24}, "state_dict": state})
     return path, state
-
-
-def save(path, checkpoint):
-    """torch.save where there is PyTorch, else Paddle's form, which is read all the same."""
-    try:
-        import torch
-    except ImportError:
-        import pickle
-
-        path.write_bytes(pickle.dumps(checkpoint, 4))
-        return
-    tensors = {key: torch.from_numpy(value) for key, value in checkpoint["state_dict"].items()}
-    torch.save({**checkpoint, "state_dict": tensors}, path)
 
 
 def test_from_preset_downloads_converts_and_keeps(server, r50):
@@ -301,46 +239,7 @@ def test_a_wrong_digest_is_refused(server, tmp_path):
     assert not list(tmp_path.glob("weights*"))
 
 
-# === Conversion and folders ===
-
-
-def test_convert_reads_the_network_off_the_file(tmp_path, monkeypatch):
-    """One's own training: three classes, modulated deformable convolutions, or GFLV1."""
-    small = {"depth": 50, "base_channels": 8}
-    sizes = {"fpn_channels": 16, "head_channels": 16, "head_depth": 1, "head_norm_groups": 4}
-    monkeypatch.setitem(
-        DETECTORS,
-        "r50_coco",
-        dataclasses.replace(
-            DETECTORS["r50_coco"],
-            backbone_arguments=small,
-            arguments={**DETECTORS["r50_coco"].arguments, **sizes},
-        ),
-    )
-    for name, extra, statistics, background in (
-        ("v2", {"deformable_stages": (3, 4), "deformable_version": 2}, ("topk", "mean"), 1),
-        ("v1", {}, (), 0),
-    ):
-        model = small_model(3, backbone=ResNet(**small, **extra), quality_statistics=statistics)
-        state = {}
-        for key, variable in name_map(model):
-            value = to_numpy(variable)
-            value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
-            value = value.T[:, :, None, None] if value.ndim == 2 else value
-            if background and key.startswith("bbox_head.gfl_cls"):
-                value = np.concatenate([value, value[:1]])
-            state[key] = np.ascontiguousarray(value)
-        save(tmp_path / f"{name}.pth", {"state_dict": state})
-        folder = convert(
-            tmp_path / f"{name}.pth", "r50_coco", tmp_path / name, class_names=["a", "b", "c"]
-        )
-        copy = keras_gflv2.GFLV2.from_preset(folder)
-        assert copy.class_names == ["a", "b", "c"]
-        assert copy.quality_statistics == statistics
-        image = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype("float32")
-        np.testing.assert_allclose(
-            to_numpy(copy(image)["scores"]), to_numpy(model(image)["scores"]), atol=1e-6
-        )
+# === Names ===
 
 
 def test_unknown_presets_and_handles_say_what_is_known():
@@ -350,7 +249,7 @@ def test_unknown_presets_and_handles_say_what_is_known():
         ResNet.from_preset("r50_coco")
     with pytest.raises(ValueError, match="r101_dcn_coco"):
         convert("weights.pth", "r99_coco", "out")
-    assert set(DETECTORS) < set(keras_gflv2.GFLV2.presets)
+    assert set(DETECTORS) < set(keras_gflv2.DenseDetector.presets)
 
 
 def test_handles_of_hubs_load_through_their_libraries(tmp_path, monkeypatch):
@@ -365,28 +264,3 @@ def test_handles_of_hubs_load_through_their_libraries(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     with pytest.raises(ImportError, match="pip install kagglehub"):
         keras_gflv2.GFLV2.from_preset("kaggle://someone/gflv2/keras/preset")
-
-
-def test_deformable_convolutions_on_imagenet_weights(server, monkeypatch):
-    """Weights that the classifier does not have start as the layer starts them."""
-    model = ResNet(50, base_channels=8)
-    state = {}
-    for key, variable in backbone_name_map(model):
-        value = to_numpy(variable)
-        state[key] = np.ascontiguousarray(value.transpose(3, 2, 0, 1) if value.ndim == 4 else value)
-    state["fc.weight"] = np.zeros((10, 4), "float32")
-    preset = dataclasses.replace(
-        ResNet.presets["resnet50_imagenet"],
-        name="small",
-        arguments={"depth": 50, "base_channels": 8},
-        digest="",
-    )
-    monkeypatch.setitem(ResNet.presets, "small", preset)
-    cache_directory().mkdir(parents=True)
-    save(cache_directory() / preset.file, {"state_dict": state})
-    deformable = ResNet.from_preset("small", deformable_stages=(3, 4), frozen_stages=1)
-    image = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype("float32")
-    # Offsets of zero: the same features.
-    np.testing.assert_allclose(
-        to_numpy(deformable(image)["P5"]), to_numpy(model(image)["P5"]), rtol=1e-4, atol=1e-5
-    )

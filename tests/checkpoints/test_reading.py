@@ -85,6 +85,32 @@ def test_files_of_todays_pytorch(legacy, tmp_path):
         np.testing.assert_array_equal(found[name], tensor.detach().float().numpy(), err_msg=name)
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_only_the_weights_of_a_whole_training_state_are_read(legacy, tmp_path):
+    """As mmdetection saves one in the midst of a training: with its optimizer and its records."""
+    torch = pytest.importorskip("torch")
+    layer = torch.nn.Conv2d(3, 4, 3)
+    optimizer = torch.optim.SGD(layer.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
+    layer(torch.ones(1, 3, 5, 5)).sum().backward()
+    optimizer.step()
+    meta = {
+        "env_info": "sys.platform: linux",
+        "seed": None,
+        "CLASSES": ("person", "bicycle"),
+        "PALETTE": [(220, 20, 60), (119, 11, 32)],
+        "hook_msgs": {"best_score": np.float64(0.365), "when": datetime.datetime(2022, 7, 2)},
+        "iter": 87960,
+    }
+    state = layer.state_dict()
+    path = tmp_path / "epoch_12.pth"
+    torch.save(
+        {"meta": meta, "state_dict": state, "optimizer": optimizer.state_dict()},
+        path,
+        _use_new_zipfile_serialization=not legacy,
+    )
+    assert_same(read_checkpoint(path), {name: value.numpy() for name, value in state.items()})
+
+
 def test_what_wraps_the_weights_is_taken_off(tmp_path):
     path = tmp_path / "model.pdparams"
     weights = {"module.a": np.ones(2, "float32")}

@@ -13,7 +13,7 @@ class FindsBrightRectangle:
     """Its box is where an image is white; its score, as a real one's, depends on the padding."""
 
     num_classes, class_names = 1, None
-    padding_colour = (10.0, 20.0, 30.0)
+    padding_color = (10.0, 20.0, 30.0)
 
     def __init__(self, bounding_box_format="xyxy"):
         self.bounding_box_format = bounding_box_format
@@ -94,9 +94,9 @@ def test_images_of_one_canvas_run_together_across_batches():
     assert sorted(shapes) == [(2, 32, 32), (2, 64, 96), (2, 64, 96), (2, 96, 64)]
     for inputs in model.seen:
         for image, (height, width) in zip(inputs["images"], inputs["image_sizes"]):
-            assert (image[height:] == model.padding_colour).all()
-            assert (image[:, width:] == model.padding_colour).all()
-            assert (image[:height, :width] != model.padding_colour).all()
+            assert (image[height:] == model.padding_color).all()
+            assert (image[:, width:] == model.padding_color).all()
+            assert (image[:height, :width] != model.padding_color).all()
 
 
 @pytest.mark.parametrize("true_format", ["xyxy", "rel_yxyx"])

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from common import golden, to_numpy
 from keras import ops
+from losses.gradients import gradient
 
 from keras_gflv2 import boxes as box_ops
 from keras_gflv2.losses import DistributionFocalLoss, GIoULoss, QualityFocalLoss
@@ -14,27 +15,6 @@ def quality_targets(data):
     targets = np.zeros((40, 6), "float32")
     targets[np.arange(40), data["qfl_labels"]] = data["qfl_scores"]
     return targets[:, :5]
-
-
-def gradient(function, x):
-    """Gradient of a scalar function by one array, on any backend."""
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        x = tf.Variable(x)
-        with tf.GradientTape() as tape:
-            value = function(x)
-        return tape.gradient(value, x).numpy()
-    if backend == "jax":
-        import jax
-
-        return np.asarray(jax.grad(lambda v: function(v))(np.asarray(x)))
-    import torch
-
-    x = torch.tensor(x, requires_grad=True)
-    function(x).backward()
-    return x.grad.numpy()
 
 
 @pytest.mark.parametrize("form", ["sigmoid1", "sigmoid0"])

@@ -8,11 +8,11 @@ import os
 import re
 import sys
 import warnings
-from itertools import repeat
+from itertools import islice, repeat
 
 import keras
 import numpy as np
-from common import random_batch
+from common import random_batch, small_detector, small_model
 
 
 def batches():
@@ -84,29 +84,35 @@ def tensorflow_dataset(batch):
 
 
 def losses(prepare=lambda batch: batch, odd_batch=False):
+    """{name of a detector and of a loss: values}, and norms of the weights after training."""
+    history = {}
+    for name, make, count in (("GFLV2", gflv2, 5), ("FCOS", fcos, 3)):
+        keras.utils.set_random_seed(0)
+        model = make()
+        model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
+        for batch in islice(batches(), count):
+            data = prepare(batch)
+            size = len(data["images"]) if isinstance(data, dict) else None
+            logs = model.fit(data, batch_size=size, verbose=0, shuffle=False).history
+            for key, values in logs.items():
+                history.setdefault(f"{name} {key}", []).append(float(values[0]))
+        history[f"{name} weights"] = [float(np.linalg.norm(w)) for w in model.get_weights()]
+        if odd_batch and name == "GFLV2":
+            history["left out"] = list(map(images_left_out, repeat(model), (False, True)))
+    return history
+
+
+def gflv2():
+    """With batch statistics of the whole batch."""
     import keras_gflv2
 
-    keras.utils.set_random_seed(0)
-    model = keras_gflv2.GFLV2(
-        keras_gflv2.backbones.ResNet(18, base_channels=8, batch_norm_statistics="batch"),
-        3,
-        fpn_channels=16,
-        head_channels=16,
-        head_depth=1,
-        head_norm_groups=4,
-    )
-    model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
-    history = {}
-    for batch in batches():
-        data = prepare(batch)
-        size = len(data["images"]) if isinstance(data, dict) else None
-        logs = model.fit(data, batch_size=size, verbose=0, shuffle=False).history
-        for name, values in logs.items():
-            history.setdefault(name, []).append(float(values[0]))
-    history["weights"] = [float(np.linalg.norm(weight)) for weight in model.get_weights()]
-    if odd_batch:
-        history["left out"] = list(map(images_left_out, repeat(model), (False, True)))
-    return history
+    backbone = keras_gflv2.backbones.ResNet(18, base_channels=8, batch_norm_statistics="batch")
+    return small_model(backbone=backbone)
+
+
+def fcos():
+    """Whose three terms have three normalizers."""
+    return small_detector("FCOS")
 
 
 def images_left_out(model, as_dataset):

@@ -64,7 +64,7 @@ def test_two_processes_follow_the_losses_of_one(one):
 def test_two_devices_follow_the_losses_of_one(one):
     """Also when all boxes are on one device: normalisers are sums over both."""
     two = run("train", 2)
-    assert len(one["loss"]) == 5
+    assert len(one["GFLV2 loss"]) == 5 and len(one["FCOS quality_loss"]) == 3
     for name in one:
         np.testing.assert_allclose(two[name], one[name], rtol=1e-5, atol=1e-7, err_msg=name)
     # A last batch of one image, in arrays (left out once) and in a dataset (in each epoch).

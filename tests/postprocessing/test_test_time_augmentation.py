@@ -88,3 +88,9 @@ def test_it_stands_in_for_the_model(trained):
     assert evaluate_coco(tta, [batch], verbose=0)["AP"] >= 0
     with pytest.raises(ValueError, match="scales"):
         TestTimeAugmentation(model, scales=(0,))
+
+
+def test_the_padding_color_has_its_old_name_too(trained):
+    tta = TestTimeAugmentation(trained[0])
+    for detector in (trained[0], tta):
+        assert detector.padding_color == detector.padding_colour == (123.675, 116.28, 103.53)

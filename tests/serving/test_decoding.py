@@ -159,7 +159,7 @@ def test_limits_of_a_request(monkeypatch, signatures):
 
 
 def test_padding_has_the_color_of_the_backbone(monkeypatch, signatures):
-    monkeypatch.setattr(type(signatures.model), "padding_colour", (1.0, 2.0, 3.0))
+    monkeypatch.setattr(type(signatures.model), "padding_color", (1.0, 2.0, 3.0))
     seen = []
     monkeypatch.setattr(
         signatures,

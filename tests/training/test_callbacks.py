@@ -10,7 +10,7 @@ import pytest
 from common import small_model, to_numpy
 from PIL import Image
 
-from keras_gflv2 import data, training
+from keras_gflv2 import data, training, visualization
 from keras_gflv2.evaluation import COCOMetrics
 from keras_gflv2.optimizers import averages
 
@@ -161,7 +161,7 @@ def test_detections_are_shown_in_tensorboard(tmp_path, train_ds):
     from tensorflow.core.util import event_pb2
 
     model = compiled()
-    callbacks = [training.DetectionImages(train_ds, tmp_path, frequency=2, count=2)]
+    callbacks = [visualization.DetectionImages(train_ds, tmp_path, frequency=2, count=2)]
     model.fit(train_ds, epochs=3, verbose=0, callbacks=callbacks)
     (file,) = (tmp_path / "detections").iterdir()
     shown = {}

@@ -281,6 +281,14 @@ class Signal(keras.callbacks.Callback):
                 signal.raise_signal(self.number)
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """As in a terminal; processes in the background are made to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
 )

@@ -68,14 +68,10 @@ def written_at(file):
 
 SHORT = "--data shapes:train:16 --epochs 3".split()
 LONG = "--data shapes:train:32 --validation-data shapes:val:4 --epochs 4".split()
-# In CI on TensorFlow only, for its time.
-FEW = [] if keras.backend.backend() == "tensorflow" else [pytest.mark.slow]
 
 
-@pytest.mark.parametrize(
-    "kills, training",
-    [pytest.param(1, SHORT, marks=FEW), pytest.param(20, LONG, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow  # each training several times over
+@pytest.mark.parametrize("kills, training", [(1, SHORT), (20, LONG)])
 def test_killed_at_random_moments(tmp_path, kills, training):
     expected = finish(tmp_path / "whole", *training)
     moments = random.Random(0)

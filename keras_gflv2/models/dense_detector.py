@@ -1,0 +1,371 @@
+"""A dense detector put together from its parts: images in, raw predictions or detections out."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_gflv2 import boxes as box_ops
+from keras_gflv2.assigners import ATSSAssigner
+from keras_gflv2.backbones.pyramid import feature_extractor
+from keras_gflv2.backbones.resnet import PIXEL_MEAN
+from keras_gflv2.checkpoints.weight_files import check_store
+from keras_gflv2.contract import DataContract, check_box_format, check_pixels, unpack
+from keras_gflv2.grid import AnchorGrid
+from keras_gflv2.layer_settings import LayerSettings, default_policy
+from keras_gflv2.layers import DenseHead, FeaturePyramid, PadToMultiple
+from keras_gflv2.losses import Criterion
+from keras_gflv2.models import saving
+from keras_gflv2.models.detect import detect
+from keras_gflv2.models.detector_presets import DetectorPresets
+from keras_gflv2.postprocessing import PredictionDecoder
+from keras_gflv2.replicas import OneDevicePrediction, is_spread
+from keras_gflv2.representations import GeneralDistribution
+from keras_gflv2.targets import Targets
+from keras_gflv2.training.detector_training import DetectorTraining
+from keras_gflv2.training.feeding import Feeding
+
+
+@keras.saving.register_keras_serializable(package="keras_gflv2")
+class DenseDetector(DetectorPresets, DetectorTraining):
+    """A one-stage detector: every location of every level predicts a class and a box.
+
+    One detector is a backbone, a feature pyramid, a head, and parts that can each be replaced:
+    where it looks (grid), how numbers mean a box (representation), how it tells the quality of a
+    box (quality), which locations answer for which objects (assigner) and what it is trained
+    towards (criterion). `GFLV2`, `ATSS`, `FCOS` and others are choices of them.
+
+    Args:
+        backbone: a Keras model with pyramid outputs {"P3", "P4", "P5"}: one of
+            `keras_gflv2.backbones`, of KerasCV (`pyramid_level_inputs`), of KerasHub
+            (`pyramid_outputs`) or any model with these output names. It gets RGB in 0..255.
+        num_classes: number of classes, without background.
+        bounding_box_format: KerasCV's name of the format of the boxes in `fit` and of those that
+            `predict` returns: "xyxy", "xywh", "rel_yxyx", ... Relative ones refer to the batch.
+        grid: an `AnchorGrid`. Default: locations without offset, one anchor each.
+        representation: a `BoxRepresentation`. Default: `GeneralDistribution()`.
+        quality: a `Quality` layer. Default: none, the class score is the score.
+        assigner: an `Assigner`. Default: `ATSSAssigner()`.
+        criterion: a `Criterion`. Default: `Criterion.for_outputs`, that of Generalized Focal Loss.
+        prediction_decoder: a `PredictionDecoder`, or a layer with its call signature.
+        fpn_channels: width of the feature pyramid.
+        fpn_relu: whether a ReLU comes before P7 (FCOS, PaddleDetection).
+        fpn_extra_from: what P6 is computed from: "output", the pyramid's P5, or "input", the
+            backbone's (RetinaNet, FoveaBox).
+        head_channels, head_depth, head_norm_groups, head_tower_bias, head_level_scales: the head's
+            towers and scales, see `DenseHead`.
+        class_names: list of `num_classes` names, used by `detect` and drawings.
+        image_size: (short side, longest long side) in pixels to which `detect` resizes images.
+        make_head: function of `dtype` and `name` that returns the `DenseHead`, for subclasses that
+            have one of their own.
+        name, trainable, dtype: as in `keras.Model`. `dtype` is the policy of pyramid and head; the
+            backbone has its own. Scores, losses and decoding are float32 under any policy.
+
+    Call argument: images (B, H, W, 3) of any size. Returns a dictionary, float32, for the A
+    locations of all levels: "scores" (B, A, num_classes) in 0..1, the raw numbers of the boxes
+    under `representation.output_name`, and what the quality adds.
+
+    >>> model = keras_gflv2.DenseDetector(
+    ...     keras_gflv2.backbones.ResNet(18), num_classes=3,
+    ...     quality=keras_gflv2.layers.DistributionGuidedQualityPredictor(),
+    ... )
+    >>> model.compile()
+    >>> model.fit(train_ds, validation_data=val_ds)
+    >>> model.predict(images)["boxes"]
+    """
+
+    def __init__(
+        self,
+        backbone,
+        num_classes: int,
+        bounding_box_format: str = "xyxy",
+        grid=None,
+        representation=None,
+        quality=None,
+        assigner=None,
+        criterion=None,
+        prediction_decoder=None,
+        fpn_channels: int = 256,
+        fpn_relu: bool = False,
+        fpn_extra_from: str = "output",
+        head_channels: int = 256,
+        head_depth: int = 4,
+        head_norm_groups: int | None = 32,
+        head_tower_bias: bool = False,
+        head_level_scales: bool = True,
+        class_names=None,
+        image_size=(800, 1333),
+        make_head=None,
+        name: str = "dense_detector",
+        trainable: bool = True,
+        dtype=None,
+        **kwargs,
+    ):
+        check_box_format(bounding_box_format)
+        if class_names is not None and len(class_names) != num_classes:
+            raise ValueError(
+                f"`class_names` must have num_classes={num_classes} names, got {len(class_names)}."
+            )
+        # === Layers ===
+        policy = keras.dtype_policies.get(dtype)
+        grid = grid or AnchorGrid()
+        pad = PadToMultiple(
+            grid.size_multiple,
+            getattr(backbone, "pixel_mean", PIXEL_MEAN),
+            dtype="float32",
+            name="pad",
+        )
+        with default_policy(policy):
+            extractor = feature_extractor(backbone)
+        pyramid = FeaturePyramid(
+            fpn_channels,
+            extra_relu=fpn_relu,
+            extra_from=fpn_extra_from,
+            dtype=policy,
+            name="feature_pyramid",
+        )
+        if make_head is not None:
+            head = make_head(dtype=policy, name="head")
+        else:
+            head = DenseHead(
+                num_classes,
+                representation or GeneralDistribution(),
+                quality,
+                grid,
+                channels=head_channels,
+                depth=head_depth,
+                norm_groups=head_norm_groups,
+                tower_bias=head_tower_bias,
+                level_scales=head_level_scales,
+                dtype=policy,
+                name="head",
+            )
+
+        # === Functional Model ===
+        images = keras.Input((None, None, 3), name="images")
+        outputs = head(pyramid(extractor(pad(images))))
+        super().__init__(images, outputs, name=name, **kwargs)
+        self.dtype_policy = policy  # which Keras does not take from a functional model's arguments
+
+        # === Parts ===
+        self.backbone = backbone
+        self.feature_pyramid = pyramid
+        self.head = head
+        self.grid = grid
+        self.representation = head.representation
+        self.assigner = assigner or ATSSAssigner()
+        self.criterion = criterion or Criterion.for_outputs(outputs)
+        self.prediction_decoder = prediction_decoder or PredictionDecoder()
+
+        # === Config ===
+        self.num_classes = num_classes
+        self.bounding_box_format = bounding_box_format
+        self.fpn_channels = fpn_channels
+        self.fpn_relu = fpn_relu
+        self.fpn_extra_from = fpn_extra_from
+        self.head_channels = head_channels
+        self.head_depth = head_depth
+        self.head_norm_groups = head_norm_groups
+        self.head_tower_bias = head_tower_bias
+        self.head_level_scales = head_level_scales
+        self.class_names = list(class_names) if class_names is not None else None
+        self.image_size = tuple(image_size)
+        self.preset = None  # what `from_preset` knows of the weights
+
+        self.prepare_training()
+        self._one_device_prediction = None
+        self.layer_settings = LayerSettings(self, without=backbone)
+        if not trainable:
+            self.trainable = False
+
+    @property
+    def quality(self):
+        """How the quality of boxes is told: a `Quality` layer of the head, or None."""
+        return self.head.quality_predictor
+
+    # === Training ===
+
+    def losses_of_batch(self, criterion, x, y, y_pred):
+        """{name: scalar} weighted losses of a batch, and how many of its boxes had no meaning.
+
+        Args:
+            criterion: a `Criterion`.
+            x, y, y_pred: see `compute_loss`.
+        """
+        targets = Targets.from_batch(y, self.bounding_box_format, x, self.num_classes)
+        at = self.grid(*ops.shape(x)[1:3])
+        assignment = self.assigner(targets, at)
+        losses = criterion(targets, assignment, y_pred, at, self.representation)
+        return losses, targets.num_faulty
+
+    # === Inference ===
+
+    def predict(self, x, *args, **kwargs):
+        """Detections in a batch, an array or a dataset of images.
+
+        Batches run as they are padded, and padding changes scores a little: normalization over
+        groups of channels sees it. `detect` and evaluation pad each image by itself.
+
+        Args:
+            x: images (B, H, W, 3), a dictionary with "images" and, optionally, "image_sizes", or
+                a dataset of either.
+
+        Returns:
+            Dictionary of numpy arrays: "boxes" (B, D, 4) in `bounding_box_format`, "classes"
+            (B, D), "confidence" (B, D), best first, -1 after the last; "num_detections" (B,).
+        """
+        feeding = Feeding(DataContract.of(self), need_targets=False)
+        with self._guarded(feeding):
+            x, _ = feeding.checked(x)
+            return _without_uncertainties(super().predict(x, *args, **kwargs))
+
+    def predict_on_batch(self, x):
+        """As `predict`, for one batch, of any size, on one device."""
+        images = unpack(x)[0]
+        if isinstance(images, np.ndarray):
+            check_pixels(images)
+        return _without_uncertainties(self._detect_batch(x))
+
+    def _detect_batch(self, batch):
+        if not is_spread(self):
+            return super().predict_on_batch(batch)
+        if self._one_device_prediction is None:
+            self._one_device_prediction = OneDevicePrediction(self)
+        return self._one_device_prediction(batch)
+
+    def predict_step(self, *args):
+        images, targets = unpack(args[-1])
+        outputs = super().predict_step(*args[:-1], (images,))
+        if isinstance(outputs, tuple):  # JAX returns the state too
+            outputs, state = outputs
+            return self._decode(outputs, images, targets.get("image_sizes")), state
+        return self._decode(outputs, images, targets.get("image_sizes"))
+
+    def decode_predictions(self, predictions, images, image_sizes=None, **thresholds):
+        """Turns what calling the model returns into detections, as `predict` does.
+
+        Args:
+            predictions: what calling the model returns.
+            images: the images (B, H, W, 3) that they are of.
+            image_sizes: (B, 2) height and width of each image inside the batch; boxes are clipped
+                to it. Default: the batch's size.
+            **thresholds: `score_threshold` or `nms_iou_threshold`, (B,), other than those of the
+                decoder.
+        """
+        return _without_uncertainties(self._decode(predictions, images, image_sizes, **thresholds))
+
+    def _decode(self, predictions, images, image_sizes, **thresholds):
+        """Detections with "uncertainties" (B, D, 4): standard deviation of each side, in pixels."""
+        height, width = ops.shape(images)[1:3]
+        if image_sizes is None:
+            image_sizes = ops.stack([height, width])[None]
+        at = self.grid(height, width)
+        raw = predictions[self.representation.output_name]
+        candidates = self.candidate_scores(predictions)
+        if candidates is not None:
+            thresholds["candidate_scores"] = candidates
+        detections = dict(
+            self.prediction_decoder(
+                predictions["scores"],
+                self.clip_boxes(self.representation.decode(raw, at), image_sizes),
+                locations_per_level=at.lengths,
+                **thresholds,
+            )
+        )
+        locations = detections.pop("locations", None)
+        if locations is not None and self.representation.has_spread:
+            spread = self._uncertainties(raw, locations, at)
+            detections["uncertainties"] = ops.where(locations[..., None] >= 0, spread, -1.0)
+        return self.finish_detections(detections, height, width)
+
+    def _uncertainties(self, raw, locations, at):
+        """Standard deviation (B, D, 4) in pixels of the sides predicted at `locations` (B, D)."""
+        index = ops.maximum(locations, 0)
+        chosen = ops.take_along_axis(raw, index[..., None, None], axis=1)
+        return self.representation.spread(chosen, at.take(index))
+
+    def candidate_scores(self, predictions):
+        """Scores (B, A, C) that choose the candidates of NMS, or None: those of the predictions."""
+        return self.quality.candidate_scores(predictions) if self.quality else None
+
+    def locate(self, predictions, height, width):
+        """Boxes (B, A, 4) of all locations, xyxy in pixels, and how many each level has.
+
+        Args:
+            predictions: what calling the model returns.
+            height, width: size of the images that they are of.
+        """
+        at = self.grid(height, width)
+        raw = predictions[self.representation.output_name]
+        return self.representation.decode(raw, at), at.lengths
+
+    def clip_boxes(self, boxes, image_sizes):
+        """Boxes (B, A, 4), xyxy, cut at the edges of each image: `image_sizes` (B, 2) in pixels."""
+        return self.representation.clip(boxes, image_sizes)
+
+    def finish_detections(self, detections, height, width):
+        """The decoder's detections with their boxes in `bounding_box_format`, -1 after the last."""
+        present = detections["classes"][..., None] >= 0
+        boxes = box_ops.convert(
+            detections["boxes"], "xyxy", self.bounding_box_format, height, width
+        )
+        return {**detections, "boxes": ops.where(present, boxes, -1.0)}
+
+    def detect(self, images, score_threshold=0.3, image_size=None, batch_size=8, *, predict=None):
+        """Detections in images of any sizes, in each image's own pixels.
+
+        Args:
+            images: one or a list of what `images.read_image` takes: paths, encoded bytes, PIL
+                images or arrays (H, W, 3) RGB in 0..255. They are read one after another, and one
+                that cannot be read is an error.
+            score_threshold: detections below are left out.
+            image_size: (short side, longest long side) to resize to. Default: `self.image_size`.
+            batch_size: images of like size are run together, at most so many.
+            predict: function that finds the detections of a batch. Default: this model's; the
+                `predict_on_batch` of a `TestTimeAugmentation`, for example.
+
+        Returns:
+            List of a dictionary per image: "boxes" (n, 4) float32 xyxy in pixels of that image,
+            "classes" (n,), "confidence" (n,), best first, "class_names" (list of n strings) and,
+            of detectors with distributions, "uncertainties" (n, 4): standard deviation of the
+            left, top, right and bottom side.
+        """
+        predict = predict or self._detect_batch
+        return detect(self, predict, images, score_threshold, image_size, batch_size)
+
+    @property
+    def padding_color(self):
+        """RGB in 0..255 that becomes zero in the network: what is outside of an image."""
+        return tuple(float(v) for v in getattr(self.backbone, "pixel_mean", PIXEL_MEAN))
+
+    @property
+    def padding_colour(self):
+        """`padding_color`, as version 0.1 spelled it."""
+        return self.padding_color
+
+    def convert_boxes(self, boxes, target, height, width):
+        """Boxes (..., 4) of the model's format in another; `height`, `width` of the batch."""
+        return box_ops.convert(boxes, self.bounding_box_format, target, height, width)
+
+    # === Saving ===
+
+    def load_own_variables(self, store):
+        check_store(store)  # Keras gives the whole file to the model, before its layers.
+        super().load_own_variables(store)
+
+    def get_config(self):
+        return saving.config(self)
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The detector of `get_config`.
+
+        Args:
+            config: the dictionary. With a `dtype` that is a policy or its name, instead of the
+                serialized one that was saved, all parts get it.
+            custom_objects: {name: class or function} of parts that are not registered.
+        """
+        return saving.from_config(cls, config, custom_objects)
+
+
+def _without_uncertainties(detections):
+    return {k: v for k, v in detections.items() if k != "uncertainties"}

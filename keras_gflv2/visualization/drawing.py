@@ -1,0 +1,258 @@
+"""Pictures of detections, drawn with PIL.
+
+In: images and boxes in pixels of these images, as `model.detect` returns them. Out: PIL images
+(`np.asarray(picture)` is the uint8 array, `picture.save(path)` the file).
+"""
+
+import colorsys
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from keras_gflv2.images import read_image
+
+# Ten colors that stay apart on photographs; further classes get hues in between.
+PALETTE = (
+    (230, 60, 50),
+    (40, 130, 240),
+    (40, 180, 75),
+    (250, 170, 20),
+    (160, 70, 210),
+    (20, 190, 190),
+    (240, 90, 180),
+    (150, 200, 40),
+    (150, 95, 50),
+    (90, 110, 140),
+)
+IGNORED_COLOUR = (160, 160, 160)
+GOLDEN_RATIO = 0.618034
+MARGIN = 12  # pixels between the pictures of a gallery
+BACKGROUND = (255, 255, 255)
+TEXT = (40, 40, 40)
+
+
+def class_colour(label):
+    """RGB color (three ints) of a class index: the same in every picture."""
+    if label < len(PALETTE):
+        return PALETTE[label]
+    hue = (label * GOLDEN_RATIO) % 1.0
+    return tuple(int(255 * channel) for channel in colorsys.hsv_to_rgb(hue, 0.75, 0.9))
+
+
+def draw_detections(
+    image,
+    detections,
+    class_names=None,
+    *,
+    score_threshold=0.0,
+    colours=None,
+    line_width=None,
+    font_size=None,
+):
+    """Draws boxes with their class and confidence on an image.
+
+    Args:
+        image: path, PIL image or array (H, W, 3), RGB in 0..255.
+        detections: dictionary of "boxes" (n, 4), xyxy in pixels of the image, "classes" (n,)
+            (or "labels") and, optionally, "confidence" (n,) and "ignored" (n,). `model.detect`
+            returns it for each image; ground truth looks the same, without "confidence". Padding is
+            not drawn: class or confidence -1, or rows from "num_detections" on, as those of
+            `model.predict` have.
+        class_names: list of names by class index. Default: the "class_names" (n,) in
+            `detections`, else the index.
+        score_threshold: detections with less confidence are left out.
+        colours: list of RGB triples by class index, to replace the default ones.
+        line_width, font_size: in pixels. Default: after the size of the image.
+
+    Returns:
+        A new PIL image, RGB.
+
+    Raises:
+        ValueError: "boxes" or "classes" is missing, or they differ in length.
+    """
+    picture = _to_picture(image)
+    rows = _rows(detections, class_names, score_threshold)
+    shortest = min(picture.size)
+    line_width = line_width or max(1, round(shortest / 240))
+    font = _font(font_size or max(10, round(shortest / 36)))
+    draw = ImageDraw.Draw(picture)
+    # The surest last, on top. First all boxes, then all tags, so that no line crosses a text.
+    rows = sorted(rows, key=lambda row: 0.0 if row["confidence"] is None else row["confidence"])
+    for row in rows:
+        row["colour"] = _colour_of(row, colours)
+        left, top, right, bottom = _corners(row["box"])
+        draw.rectangle([left, top, right, bottom], outline=row["colour"], width=line_width)
+    for row in rows:
+        _draw_tag(draw, picture.size, row, font)
+    return picture
+
+
+def draw_gallery(
+    images,
+    detections,
+    ground_truth=None,
+    class_names=None,
+    *,
+    score_threshold=0.0,
+    columns=None,
+    cell_size=360,
+):
+    """Draws many images in a grid: ground truth and detections side by side.
+
+    Args:
+        images: list of paths, PIL images or arrays (H, W, 3) RGB in 0..255.
+        detections: list of a dictionary an image, as in `draw_detections`.
+        ground_truth: list of the same kind, drawn left of the detections; None for detections
+            alone.
+        class_names: list of names by class index.
+        score_threshold: detections with less confidence are left out; ground truth never is.
+        columns: how many images (or pairs) side by side. Default: up to 2 pairs, or 4 images.
+        cell_size: longest side in pixels to which every image is scaled, also enlarged.
+
+    Returns:
+        A PIL image, RGB.
+
+    Raises:
+        ValueError: the lists are empty or differ in length.
+    """
+    lists = [detections] if ground_truth is None else [ground_truth, detections]
+    if not len(images) or any(len(entries) != len(images) for entries in lists):
+        raise ValueError(
+            "`images`, `detections` and `ground_truth` must have the same length, at least 1. "
+            f"Received: {len(images)} images and {[len(entries) for entries in lists]}."
+        )
+    titles = ["detections"] if ground_truth is None else ["ground truth", "detections"]
+    columns = min(columns or 4 // len(lists), len(images))
+    cells = []
+    for image, *entries in zip(images, *lists):
+        picture = _to_picture(image)
+        scale = cell_size / max(picture.size)
+        size = tuple(max(1, round(side * scale)) for side in picture.size)
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+        cells.append(
+            [
+                draw_detections(
+                    picture,
+                    _scaled(entry, scale),
+                    class_names,
+                    score_threshold=score_threshold if title == "detections" else 0.0,
+                )
+                for title, entry in zip(titles, entries)
+            ]
+        )
+    return _grid(cells, titles, columns)
+
+
+def _to_picture(image):
+    if isinstance(image, np.ndarray) and image.dtype != np.uint8:
+        image = np.clip(np.rint(image), 0, 255).astype("uint8")
+    return Image.fromarray(read_image(image))
+
+
+def _rows(detections, class_names, score_threshold):
+    """One dictionary a detection to draw: box, label, name, confidence (or None), ignored."""
+    classes_key = "classes" if "classes" in detections else "labels"
+    if not {"boxes", classes_key} <= set(detections):
+        raise ValueError(
+            'Detections must have "boxes" and "classes" (or "labels"). '
+            f"Received: {sorted(detections)}."
+        )
+    boxes = np.asarray(detections["boxes"], "float64").reshape(-1, 4)
+    classes = np.asarray(detections[classes_key]).reshape(-1).astype("int64")
+    if len(boxes) != len(classes):
+        raise ValueError(
+            f'"boxes" and "{classes_key}" differ in length: {len(boxes)} and {len(classes)}.'
+        )
+    confidence = detections.get("confidence")
+    ignored = detections.get("ignored", np.zeros(len(boxes)))
+    names = detections.get("class_names") if class_names is None else None
+    count = int(detections.get("num_detections", len(boxes)))
+    rows = []
+    for index, (box, label) in enumerate(zip(boxes[:count], classes)):
+        score = None if confidence is None else confidence[index]
+        score = None if score is None else float(score)
+        # Ground truth has no score to be compared; padding has -1.
+        is_unsure = score is not None and not score >= max(score_threshold, 0.0)
+        if label < 0 or not np.isfinite(box).all() or is_unsure:
+            continue
+        rows.append(
+            {
+                "box": box,
+                "label": int(label),
+                "name": str(names[index]) if names is not None else _name(label, class_names),
+                "confidence": score,
+                "ignored": bool(ignored[index]),
+            }
+        )
+    return rows
+
+
+def _name(label, class_names):
+    return str(class_names[label]) if class_names and label < len(class_names) else str(label)
+
+
+def _scaled(detections, scale):
+    boxes = np.asarray(detections["boxes"], "float64").reshape(-1, 4)
+    return {**detections, "boxes": boxes * scale}
+
+
+def _corners(box):
+    """Whole pixels with left <= right and top <= bottom, which PIL insists on."""
+    left, top, right, bottom = (round(side) for side in box.tolist())
+    return left, top, max(left, right - 1), max(top, bottom - 1)
+
+
+def _colour_of(row, colours):
+    if row["ignored"]:
+        return IGNORED_COLOUR
+    return tuple(colours[row["label"]]) if colours is not None else class_colour(row["label"])
+
+
+def _draw_tag(draw, size, row, font):
+    """A filled tag above the box, or inside its upper edge where the image ends."""
+    text = row["name"] + (" (ignored)" if row["ignored"] else "")
+    if row["confidence"] is not None:
+        text += f" {row['confidence']:.2f}"
+    left, top, _, _ = _corners(row["box"])
+    padding = max(1, font.size // 6)
+    text_left, text_top, text_right, text_bottom = draw.textbbox((0, 0), text, font=font)
+    width = text_right - text_left + 2 * padding
+    height = text_bottom - text_top + 2 * padding
+    left = max(0, min(left, size[0] - width))
+    top = top - height if top >= height else max(0, min(top, size[1] - height))
+    draw.rectangle([left, top, left + width - 1, top + height - 1], fill=row["colour"])
+    red, green, blue = row["colour"]
+    is_light = 0.299 * red + 0.587 * green + 0.114 * blue > 150
+    draw.text(
+        (left + padding - text_left, top + padding - text_top),
+        text,
+        fill=(0, 0, 0) if is_light else (255, 255, 255),
+        font=font,
+    )
+
+
+def _grid(cells, titles, columns):
+    """Pastes rows of cells, a cell being the pictures of one image, under their titles."""
+    font = _font(18)
+    width = max(picture.width for cell in cells for picture in cell)
+    header = font.size + 2 * MARGIN
+    lines = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    heights = [max(picture.height for cell in line for picture in cell) for line in lines]
+    across = columns * len(titles)
+    total_height = header + sum(heights) + MARGIN * len(lines)
+    canvas = Image.new("RGB", (MARGIN + across * (width + MARGIN), total_height), BACKGROUND)
+    draw = ImageDraw.Draw(canvas)
+    for index in range(across):
+        position = (MARGIN + index * (width + MARGIN), MARGIN)
+        draw.text(position, titles[index % len(titles)], fill=TEXT, font=font)
+    top = header
+    for line, height in zip(lines, heights):
+        pictures = [picture for cell in line for picture in cell]
+        for index, picture in enumerate(pictures):
+            canvas.paste(picture, (MARGIN + index * (width + MARGIN), top))
+        top += height + MARGIN
+    return canvas
+
+
+def _font(size):
+    return ImageFont.load_default(size=size)

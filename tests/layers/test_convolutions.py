@@ -10,19 +10,30 @@ from keras_gflv2.layers.conv2d import merge_groups
 from keras_gflv2.layers.deformable_conv import deformable_convolution
 
 
+def random_like(outputs):
+    return np.random.default_rng(1).normal(size=outputs.shape).astype("float32")
+
+
+def halved_squares(differences, axis=None):
+    return keras.ops.sum(keras.ops.square(differences), axis=axis) / 2
+
+
 def loss_gradients(layer, inputs):
-    """Gradients of a weighted sum of the outputs by all weights, through one step of SGD."""
+    """Gradients of `halved_squares` by all weights, through one step of SGD.
+
+    A loss that is linear in the outputs would not do: no gradient of the kernel would depend on the
+    kernel, and TensorFlow 2.21 may then update the kernel before others have read it.
+    """
     keras.utils.set_random_seed(0)
     model = keras.Sequential([layer])
-    outputs = to_numpy(model(inputs))
-    weights = np.random.default_rng(1).normal(size=outputs.shape).astype("float32")
+    targets = random_like(to_numpy(model(inputs)))
     before = [to_numpy(v).copy() for v in model.trainable_variables]
     model.compile(
         keras.optimizers.SGD(1.0),
-        loss=lambda y_true, y_pred: keras.ops.sum(y_true * y_pred, axis=(1, 2, 3)),
+        loss=lambda y_true, y_pred: halved_squares(y_pred - y_true, axis=(1, 2, 3)),
         jit_compile=False,
     )
-    model.train_on_batch(inputs, weights)
+    model.train_on_batch(inputs, targets)
     return [old - to_numpy(new) for old, new in zip(before, model.trainable_variables)]
 
 
@@ -63,7 +74,7 @@ def test_a_deformable_convolution_starts_as_a_plain_one(strides, groups, deforma
 
 
 def test_gradients_reach_kernel_and_offsets():
-    """Against finite differences of the sum, for offsets that are no whole numbers."""
+    """Against finite differences of the loss, for offsets that are no whole numbers."""
     random = np.random.default_rng(0)
     inputs = random.normal(size=(1, 5, 6, 4)).astype("float32")
     keras.utils.set_random_seed(0)
@@ -77,13 +88,13 @@ def test_gradients_reach_kernel_and_offsets():
     )
     layer.kernel.assign(kernel)
     layer.conv_offset.kernel.assign(np.zeros(layer.conv_offset.kernel.shape, "float32"))
-    weights = np.random.default_rng(1).normal(size=(1, 5, 6, 3)).astype("float32")
 
     def value(step, index):
         moved = bias.copy()
         moved[index] += step
         layer.conv_offset.bias.assign(moved)
-        return float(np.sum(to_numpy(layer(inputs)) * weights))
+        outputs = to_numpy(layer(inputs))
+        return float(halved_squares(outputs - random_like(outputs)))
 
     found = next(g for path, g in gradients.items() if path.endswith("conv_offset/bias"))
     for index in (0, 7, 17):
@@ -111,10 +122,9 @@ def test_grouped_convolutions_and_their_gradients(groups):
         np.testing.assert_allclose(
             to_numpy(plain(inputs[..., part])), found[..., part], rtol=1e-4, atol=1e-4
         )
-    # The loss is linear: the gradient by the kernel, times the kernel, is the loss itself.
-    weights = np.random.default_rng(1).normal(size=found.shape).astype("float32")
-    loss = np.sum(weights * found) / len(inputs)
-    assert np.sum(gradient * kernel) == pytest.approx(loss, rel=1e-3)
+    # Outputs are linear in the kernel: its gradient times itself is what they are times theirs.
+    expected = np.sum((found - random_like(found)) * found) / len(inputs)
+    assert np.sum(gradient * kernel) == pytest.approx(expected, rel=1e-3)
 
 
 def test_merged_groups_are_zero_between_the_old_ones():

@@ -232,6 +232,14 @@ def test_predict_with_a_server(url, pictures, tmp_path, capsys):
     assert "fixed when a model is exported" in capsys.readouterr().err
 
 
+def test_predict_with_a_server_needs_neither_tensorflow_nor_keras(served_url, pictures, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(pictures[0])
+    command = ["predict", tmp_path / "a.jpg", "--server", f"{served_url}/{EXPORTED_NAME}"]
+    found = imported("-m", "keras_gflv2.cli", *command, "--output", tmp_path / "out")
+    assert (tmp_path / "out" / "a.jpg").is_file()
+    assert not found & {"tensorflow", "keras", "jax", "torch"}
+
+
 def test_an_exported_version_is_not_written_a_second_time(exported, capsys):
     assert cli.main(["export", "--model", "nano_bccd", "--output", exported]) == 2
     assert "--overwrite" in capsys.readouterr().err

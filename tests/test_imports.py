@@ -1,41 +1,15 @@
 """What is imported when: nothing heavy before it is needed, every class before Keras loads one."""
 
-import os
-import pathlib
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 from common import random_batch, small_model
+from fresh_process import imported, run_python
 
 import keras_gflv2
 from keras_gflv2 import cli
 
-REPOSITORY = pathlib.Path(__file__).parents[1]
 HEAVY = {"keras", "tensorflow", "jax", "torch", "numpy", "PIL", "h5py", "matplotlib", "pycocotools"}
-
-
-def run_python(*arguments, backend=True):
-    """Runs Python in a process of its own; returns what it prints and what it says of imports."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    if not backend:
-        environment.pop("KERAS_BACKEND", None)
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)], capture_output=True, text=True, env=environment
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout, done.stderr
-
-
-def imported(*arguments):
-    """Top-level packages that a run of Python imports."""
-    _, log = run_python("-X", "importtime", *arguments)
-    lines = (line.rpartition("|")[2].strip() for line in log.splitlines() if "|" in line)
-    found = {name.partition(".")[0] for name in lines}
-    assert "keras_gflv2" in found
-    return found
 
 
 @pytest.mark.parametrize("command", ["", *(command.NAME for command in cli.COMMANDS)])

@@ -79,7 +79,7 @@ class PredictionDecoder(keras.layers.Layer):
         return self.present(kept, boxes, locations)
 
     def choose_locations(self, scores, locations_per_level):
-        """Indices (B, M) int32 of the locations that can be detections, level by level.
+        """Indices (B, M) int32, rising, of the locations that can be detections.
 
         Args:
             scores, locations_per_level: see `call`.
@@ -92,7 +92,7 @@ class PredictionDecoder(keras.layers.Layer):
             k = self.pre_nms_topk
             k = min(k, length) if isinstance(length, int) else ops.minimum(k, length)
             _, index = ops.top_k(level, k)
-            chosen.append(ops.cast(index, "int32") + start)
+            chosen.append(ops.sort(ops.cast(index, "int32"), axis=-1) + start)
             start = start + length
         return ops.concatenate(chosen, axis=1)
 

@@ -17,7 +17,9 @@ def non_max_suppression(
 
     Every class of a location whose score is above the threshold is a candidate. In the order of
     their scores, a candidate is kept unless a kept one of its class overlaps it by more than
-    `iou_threshold`; the first `max_detections` kept ones are returned.
+    `iou_threshold`; the first `max_detections` kept ones are returned. Of equal scores the first
+    location is the better one, and of one location the first class (on PyTorch any may be: its
+    top-k has no order of equal values).
 
     Candidates are taken in blocks of the best 1000 not yet seen, until enough are kept or none is
     left: one block is nearly always enough, and the result does not depend on it.
@@ -61,13 +63,14 @@ def _best_candidates(scores, size):
     # The best pairs lie at the locations with the best classes: two small top-k for a large one.
     num_locations = _at_most(ops.shape(scores)[1], size)
     _, location = ops.top_k(ops.max(scores, axis=-1), num_locations)  # (B, L)
+    location = ops.sort(ops.cast(location, "int32"), axis=-1)  # equal scores stay in order
     # (B, L, C) -> (B, L * C)
     pairs = ops.take_along_axis(scores, location[..., None], axis=1)
     shape = ops.shape(pairs)
     pairs = ops.reshape(pairs, (shape[0], shape[1] * num_classes))
     confidence, pair = ops.top_k(pairs, _at_most(shape[1] * num_classes, size))
     location = ops.take_along_axis(location, pair // num_classes, axis=1)
-    location, classes = ops.cast(location, "int32"), ops.cast(pair % num_classes, "int32")
+    classes = ops.cast(pair % num_classes, "int32")
     return {
         "confidence": confidence,
         "classes": classes,

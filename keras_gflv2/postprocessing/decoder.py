@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_gflv2.postprocessing.nms import non_max_suppression
+from keras_gflv2.postprocessing.ranking import best
 from keras_gflv2.rows import take_rows
 
 
@@ -84,15 +85,14 @@ class PredictionDecoder(keras.layers.Layer):
         Args:
             scores, locations_per_level: see `call`.
         """
-        best = ops.max(scores, axis=-1)
+        of_location = ops.max(ops.cast(scores, "float32"), axis=-1)
         chosen, start = [], 0
         for length in locations_per_level:
-            level = best[:, start : start + length]
+            level = of_location[:, start : start + length]
             # A level that is known to be small is taken whole.
             k = self.pre_nms_topk
             k = min(k, length) if isinstance(length, int) else ops.minimum(k, length)
-            _, index = ops.top_k(level, k)
-            chosen.append(ops.sort(ops.cast(index, "int32"), axis=-1) + start)
+            chosen.append(ops.sort(best(level, k)[1], axis=-1) + start)
             start = start + length
         return ops.concatenate(chosen, axis=1)
 

@@ -1,4 +1,3 @@
-import keras
 import numpy as np
 import pytest
 from common import golden, to_numpy
@@ -71,7 +70,6 @@ def test_the_result_does_not_depend_on_how_candidates_are_taken(block_size, monk
         assert ours == [(m, c) for _, m, c in expected]
 
 
-@pytest.mark.skipif(keras.backend.backend() == "torch", reason="its top-k has no order of ties")
 @pytest.mark.parametrize("block_size", [16, 1000])
 def test_of_equal_scores_the_first_is_the_better_one(block_size, monkeypatch):
     monkeypatch.setattr(nms, "BLOCK_SIZE", block_size)

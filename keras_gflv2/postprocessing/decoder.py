@@ -80,7 +80,7 @@ class PredictionDecoder(keras.layers.Layer):
         return self.present(kept, boxes, locations)
 
     def choose_locations(self, scores, locations_per_level):
-        """Indices (B, M) int32 of the locations that can be detections, level by level.
+        """Indices (B, M) int32, rising, of the locations that can be detections.
 
         Args:
             scores, locations_per_level: see `call`.
@@ -92,7 +92,7 @@ class PredictionDecoder(keras.layers.Layer):
             # A level that is known to be small is taken whole.
             k = self.pre_nms_topk
             k = min(k, length) if isinstance(length, int) else ops.minimum(k, length)
-            chosen.append(best(level, k)[1] + start)
+            chosen.append(ops.sort(best(level, k)[1], axis=-1) + start)
             start = start + length
         return ops.concatenate(chosen, axis=1)
 

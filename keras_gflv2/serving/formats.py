@@ -4,7 +4,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from keras_gflv2.grid import padded
 from keras_gflv2.serving import quantization
 from keras_gflv2.serving.saved_model import in_tensorflow
 
@@ -14,7 +13,6 @@ FORMATS = {
     "openvino": (".xml", ("float32", "float16", "int8"), "openvino"),
     "litert": (".tflite", ("float32", "float16", "int8"), None),
 }
-ONNX_OPSET = 18
 # For `openvino.Core().compile_model(file, "CPU", OPENVINO_FLOAT32)`. The same option in a file's
 # `rt_info` is not followed (OpenVINO 2026.4).
 OPENVINO_FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -24,6 +22,7 @@ QUANTIZERS = {
     "openvino": ("nncf", quantization.quantize_openvino),
 }
 CALIBRATION_BATCHES = 100
+WRITERS = "keras_gflv2.serving.writers"  # needs TensorFlow
 
 
 def export_format(model, file, format, *, precision="float32", size=None, calibration=None):
@@ -82,10 +81,10 @@ def export_format(model, file, format, *, precision="float32", size=None, calibr
         temporary.parent.mkdir()
         if calibrates:
             source = Path(folder) / f"float32{ending}"
-            in_tensorflow(__name__, model, source, format, "float32", size)
+            in_tensorflow(WRITERS, model, source, format, "float32", size)
             quantize(source, temporary, batches)
         else:
-            in_tensorflow(__name__, model, temporary, format, precision, size)
+            in_tensorflow(WRITERS, model, temporary, format, precision, size)
         for written in sorted(temporary.parent.iterdir()):
             shutil.move(written, file.parent / written.name)
     return str(file)
@@ -98,53 +97,3 @@ def _require(module, format):
         raise ImportError(
             f"The format {format} needs {module}: pip install 'keras-gflv2[{format}]'."
         ) from error
-
-
-def write(model, file, format, precision, size):
-    """Writes the file; needs TensorFlow as the backend."""
-    import tensorflow as tf
-
-    from keras_gflv2.serving.folding import fold_batch_norm
-    from keras_gflv2.serving.signatures import Signatures
-
-    model = fold_batch_norm(model)
-    shape = (None, None, None, 3)
-    if format == "litert":
-        size = size or [padded(side) for side in model.image_size]
-        shape = (1, *size, 3)
-    signature = [tf.TensorSpec(shape, tf.float32, "images")]
-    function = tf.function(Signatures(model, None).images, input_signature=signature)
-    if format == "onnx":
-        import tf2onnx
-
-        tf2onnx.convert.from_function(
-            function, input_signature=signature, opset=ONNX_OPSET, output_path=str(file)
-        )
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        module = tf.Module()
-        module.weights = [variable.value for variable in model.variables]
-        tf.saved_model.save(module, folder, {"serving_default": function})
-        if format == "openvino":
-            _write_openvino(folder, file, precision)
-        else:
-            Path(file).write_bytes(_litert(folder, precision))
-
-
-def _write_openvino(folder, file, precision):
-    import openvino
-
-    converted = openvino.convert_model(folder)
-    openvino.save_model(converted, file, compress_to_fp16=precision == "float16")
-
-
-def _litert(folder, precision):
-    """Bytes of a LiteRT model with one signature, `serving_default`."""
-    import tensorflow as tf
-
-    converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
-    if precision != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if precision == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    return converter.convert()

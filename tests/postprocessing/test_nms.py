@@ -30,10 +30,9 @@ def test_nms_equals_the_official_one(case):
 
 
 def greedy(scores, boxes, score_threshold, iou_threshold, limit):
-    """Greedy NMS by class as everyone writes it."""
-    order = sorted(
-        ((s, m, c) for (m, c), s in np.ndenumerate(scores) if s > score_threshold), reverse=True
-    )
+    """Greedy NMS by class as everyone writes it; equal scores by location, then by class."""
+    candidates = [(s, m, c) for (m, c), s in np.ndenumerate(scores) if s > score_threshold]
+    order = sorted(candidates, key=lambda candidate: -candidate[0])
     kept = []
     for s, m, c in order:
         if all(c != c2 or overlap(boxes[m], boxes[m2]) <= iou_threshold for _, m2, c2 in kept):
@@ -69,6 +68,20 @@ def test_the_result_does_not_depend_on_how_candidates_are_taken(block_size, monk
         count = int((found["classes"][i] >= 0).sum())
         ours = list(zip(found["indices"][i, :count], found["classes"][i, :count]))
         assert ours == [(m, c) for _, m, c in expected]
+
+
+@pytest.mark.parametrize("block_size", [16, 1000])
+def test_of_equal_scores_the_first_is_the_better_one(block_size, monkeypatch):
+    monkeypatch.setattr(nms, "BLOCK_SIZE", block_size)
+    rng = np.random.default_rng(4)
+    corner = rng.integers(0, 8, (1, 60, 2)) * 4.0
+    boxes = np.concatenate([corner, corner + 16], -1).astype("float32")
+    scores = (rng.integers(0, 5, (1, 60, 3)) / 8).astype("float32")
+    options = {"score_threshold": 0.1, "iou_threshold": 0.4, "max_detections": 40}
+    found = to_numpy(nms.non_max_suppression(scores, boxes, **options))
+    expected = greedy(scores[0], boxes[0], 0.1, 0.4, 40)
+    ours = [*zip(found["indices"][0], found["classes"][0])][: len(expected)]
+    assert ours == [(m, c) for _, m, c in expected]
 
 
 def test_the_decoder_takes_the_best_of_every_level_and_several_classes_of_a_location():

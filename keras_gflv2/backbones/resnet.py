@@ -3,6 +3,7 @@
 import keras
 
 from keras_gflv2.backbones import presets
+from keras_gflv2.backbones.frugal import FrugalModel
 from keras_gflv2.layer_settings import LayerSettings
 from keras_gflv2.layers.batch_normalization import (
     BatchNormalization,
@@ -11,6 +12,7 @@ from keras_gflv2.layers.batch_normalization import (
 from keras_gflv2.layers.conv2d import Conv2D
 from keras_gflv2.layers.deformable_conv import DeformableConv2D
 from keras_gflv2.layers.reverse_channels import ReverseChannels
+from keras_gflv2.layers.stem_pooling import StemPooling
 
 # Blocks a stage; depths from 50 on use bottlenecks.
 STAGE_BLOCKS = {
@@ -27,7 +29,7 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 STYLES = ("pytorch", "caffe")
 
 
-class PyramidBackbone(keras.Model):
+class PyramidBackbone(FrugalModel):
     """What ResNet and Res2Net share: stages of blocks, frozen up to one of them.
 
     Args:
@@ -260,11 +262,7 @@ class ResNetBuilder:
         else:
             x = self.conv_norm(x, channels, 7, 2, "conv1", "bn1")
             x = self.relu(x, "relu")
-        # After a ReLU, padding with 0 is padding with minus infinity.
-        x = self.pad(x, "pool_pad")
-        return keras.layers.MaxPooling2D(
-            3, 2, data_format="channels_last", dtype=self.dtype, name="pool"
-        )(x)
+        return StemPooling(dtype=self.dtype, name="pool")(x)
 
     # === Blocks ===
 

@@ -8,6 +8,7 @@ from keras import ops
 from keras_gflv2.grid import AnchorGrid
 from keras_gflv2.layer_settings import CompositeLayer
 from keras_gflv2.layers.conv2d import Conv2D
+from keras_gflv2.layers.group_normalization import GroupNormalization
 from keras_gflv2.layers.quality.quality import LevelFeatures, NoQuality
 from keras_gflv2.representations import GeneralDistribution
 
@@ -123,7 +124,7 @@ class DenseHead(CompositeLayer):
         if not self.norm_groups:
             return []
         return [
-            keras.layers.GroupNormalization(
+            GroupNormalization(
                 self.norm_groups, epsilon=1e-5, dtype=self.dtype_policy, name=f"{name}_norm_{i}"
             )
             for i in range(self.depth)

@@ -17,7 +17,9 @@ from keras_gflv2.models import saving
 from keras_gflv2.models.detector_inference import DetectorInference, without_uncertainties
 from keras_gflv2.models.detector_presets import DetectorPresets
 from keras_gflv2.postprocessing import PredictionDecoder
+from keras_gflv2.postprocessing.decoder import takes_functions
 from keras_gflv2.representations import GeneralDistribution
+from keras_gflv2.rows import take_rows
 from keras_gflv2.targets import Targets
 from keras_gflv2.training.detector_training import DetectorTraining
 
@@ -216,15 +218,23 @@ class DenseDetector(DetectorPresets, DetectorInference, DetectorTraining):
             image_sizes = ops.stack([height, width])[None]
         at = self.grid(height, width)
         raw = predictions[self.representation.output_name]
-        candidates = self.candidate_scores(predictions)
+
+        def boxes(locations):
+            decoded = self.representation.decode(take_rows(raw, locations), at.take(locations))
+            return self.clip_boxes(decoded, image_sizes)
+
+        def candidates(locations):
+            chosen = {name: take_rows(values, locations) for name, values in predictions.items()}
+            return self.candidate_scores(chosen)
+
+        if not takes_functions(self.prediction_decoder):
+            boxes = self.clip_boxes(self.representation.decode(raw, at), image_sizes)
+            candidates = self.candidate_scores(predictions)
         if candidates is not None:
             thresholds["candidate_scores"] = candidates
         detections = dict(
             self.prediction_decoder(
-                predictions["scores"],
-                self.clip_boxes(self.representation.decode(raw, at), image_sizes),
-                locations_per_level=at.lengths,
-                **thresholds,
+                predictions["scores"], boxes=boxes, locations_per_level=at.lengths, **thresholds
             )
         )
         locations = detections.pop("locations", None)
@@ -236,8 +246,7 @@ class DenseDetector(DetectorPresets, DetectorInference, DetectorTraining):
     def _uncertainties(self, raw, locations, at):
         """Standard deviation (B, D, 4) in pixels of the sides predicted at `locations` (B, D)."""
         index = ops.maximum(locations, 0)
-        chosen = ops.take_along_axis(raw, index[..., None, None], axis=1)
-        return self.representation.spread(chosen, at.take(index))
+        return self.representation.spread(take_rows(raw, index), at.take(index))
 
     def candidate_scores(self, predictions):
         """Scores (B, A, C) that choose the candidates of NMS, or None: those of the predictions."""

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 from common import assert_same_detections
+from fresh_process import imported
 from PIL import Image
 from serving.conftest import EXPORTED_NAME, cells
 
@@ -230,6 +231,14 @@ def test_predict_with_a_server(url, pictures, tmp_path, capsys):
     assert (tmp_path / "out" / "0.jpg").is_file()
     assert cli.main([*arguments, "--image-size", "8", "8", str(tmp_path / "0.jpg")]) == 2
     assert "fixed when a model is exported" in capsys.readouterr().err
+
+
+def test_predict_with_a_server_needs_neither_tensorflow_nor_keras(ports, pictures, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(pictures[0])
+    command = ["predict", tmp_path / "a.jpg", "--server", f"http://localhost:{ports[0]}/cells"]
+    found = imported("-m", "keras_gflv2.cli", *command, "--output", tmp_path / "out")
+    assert (tmp_path / "out" / "a.jpg").is_file()
+    assert not found & {"tensorflow", "keras", "jax", "torch"}
 
 
 def test_an_exported_version_is_not_written_a_second_time(exported, capsys):

@@ -1,0 +1,24 @@
+"""Group normalization with PyTorch's own kernel on that backend."""
+
+import keras
+from keras import ops
+
+from keras_gflv2.layers.batch_normalization import takes_torch_kernels
+
+
+@keras.saving.register_keras_serializable(package="keras_gflv2")
+class GroupNormalization(keras.layers.GroupNormalization):
+    """`keras.layers.GroupNormalization`, faster on PyTorch.
+
+    The name is Keras's: files of weights hold their layers under the names of their classes.
+    """
+
+    def call(self, inputs):
+        if not takes_torch_kernels(self, inputs):
+            return super().call(inputs)
+        from keras_gflv2.layers import torch_ops
+
+        outputs = torch_ops.group_normalization(
+            inputs, self.groups, self.gamma, self.beta, self.epsilon
+        )
+        return ops.cast(outputs, self.compute_dtype)

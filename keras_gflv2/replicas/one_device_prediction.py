@@ -31,13 +31,17 @@ class OneDevicePrediction:
             batch: images (B, H, W, 3), or a dictionary with "images" and others of B rows.
         """
         run = {"tensorflow": self._run_tensorflow, "jax": self._run_jax, "torch": self._run_torch}
-        found = run[keras.backend.backend()](keras.tree.map_structure(_plain, batch))
-        return keras.tree.map_structure(np.array, found)
+        batch = keras.tree.map_structure(_plain, batch)
+        size = len(keras.tree.flatten(batch)[0])
+        if size == 0:  # the shapes of the results are those of a blank image
+            batch = keras.tree.map_structure(_blank_row, batch)
+        found = run[keras.backend.backend()](batch)
+        return keras.tree.map_structure(lambda x: np.array(x)[:size], found)
 
     def _run_tensorflow(self, batch):
         if self._model.run_eagerly:
             return self._model.predict_step((batch,))
-        form = tuple((x.dtype.name, x.ndim) for x in keras.tree.flatten(batch))
+        form = str(keras.tree.map_structure(lambda x: (x.dtype.name, x.ndim), batch))
         if form not in self._steps:
             self._steps[form] = self._traced(batch)
         return self._steps[form](batch)
@@ -110,3 +114,7 @@ def _plain(array):
         return array
     whole = np.issubdtype(array.dtype, np.integer)
     return array.astype("int32" if whole else "float32", copy=False)
+
+
+def _blank_row(array):
+    return np.zeros((1, *array.shape[1:]), keras.backend.standardize_dtype(array.dtype))

@@ -1,4 +1,4 @@
-"""A benchmark from its options to its rows: files prepared, each alone, then all in turn."""
+"""A benchmark from its options to its rows: files prepared, then all subjects in turn."""
 
 import json
 import os
@@ -9,12 +9,11 @@ from pathlib import Path
 from keras_gflv2.benchmarking import machine, subjects
 from keras_gflv2.benchmarking.prepare import INFO_FILE
 from keras_gflv2.benchmarking.report import row_of
-from keras_gflv2.benchmarking.turns import Subject, WorkerError, measure_alone, measure_in_turn
+from keras_gflv2.benchmarking.turns import Subject, measure_in_turn
 
 MODULE = "keras_gflv2.benchmarking"
+# The first is the one of which start-up and memory are measured.
 INFERENCE_PARTS = (subjects.END_TO_END, subjects.NETWORK, subjects.DECODING, subjects.PREDICT)
-# Parts whose process is measured by itself, too: start-up and memory.
-ALONE = (subjects.END_TO_END, subjects.TRAINING)
 
 
 def prepare(folder, **options):
@@ -57,7 +56,7 @@ def export_subject(format, folder, size, batch):
 
 
 def measure(group, repeat, common, operations=None, say=print):
-    """Rows of some subjects: each alone for start-up and memory, then all in turn.
+    """Rows of some subjects, measured in turn.
 
     Args:
         group: list of `Subject`; times are divided by those of the first.
@@ -66,15 +65,7 @@ def measure(group, repeat, common, operations=None, say=print):
         operations: of the network for one image, or None.
         say: function that is told what goes on.
     """
-    alone = {}
-    for subject in group:
-        for part in subject.parts:
-            if part in ALONE:
-                try:
-                    alone[subject.name, part] = measure_alone(subject, part)
-                except WorkerError as error:
-                    say(str(error))
-    times = measure_in_turn(group, repeat, say)
+    times, starts = measure_in_turn(group, repeat, say)
     batch = common["batch"]
     counted = {subjects.CONVOLUTION: subjects.CONV_OPERATIONS}
     if operations:
@@ -85,7 +76,7 @@ def measure(group, repeat, common, operations=None, say=print):
         for part in subject.parts:
             if (subject.name, part) in times:
                 found = row_of(times, subject.name, part, group[0].name, batch, counted.get(part))
-                figures = alone.get((subject.name, part), {})
+                figures = starts.get((subject.name, part), {})
                 figures = {name: round(value, 2) for name, value in figures.items()}
                 version = {"version": f"{package} {machine.version(package) or ''}".strip()}
                 rows.append({**common, **found, **figures, **version, **described})

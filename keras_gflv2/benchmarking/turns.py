@@ -66,13 +66,15 @@ class Worker:
 
     def run(self, part, times=1):
         """Seconds of each of some calls of a part."""
-        print(json.dumps({"run": part, "times": times}), file=self._process.stdin, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # it ended: there is no answer
+            print(json.dumps({"run": part, "times": times}), file=self._process.stdin, flush=True)
         answer = self._answer()
         self.peak_mb = answer["peak_mb"]
         return answer["seconds"]
 
     def close(self):
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
         self._said.close()
@@ -87,26 +89,11 @@ class Worker:
         raise WorkerError(f"{self.subject.name} ended with {code}:\n{end}")
 
 
-def measure_alone(subject, part, calls=2):
-    """Start-up and memory of a subject that runs one part: the only one at that time.
-
-    Returns {"import_seconds", "build_seconds", "first_seconds", "peak_mb"}.
-    """
-    worker = Worker(subject)
-    try:
-        first, *_ = worker.run(part)
-        worker.run(part, calls)
-        return {
-            **{f"{name}_seconds": seconds for name, seconds in worker.startup.items()},
-            "first_seconds": first,
-            "peak_mb": worker.peak_mb,
-        }
-    finally:
-        worker.close()
-
-
 def measure_in_turn(subjects, repeat, say=print):
-    """Times of the parts of several subjects.
+    """Times of the parts of several subjects, and what it takes to start them.
+
+    The processes are started one after another. Each runs its first part before the next one is
+    started: that is when start-up and memory are measured. Then all take turns with each part.
 
     Args:
         subjects: list of `Subject`.
@@ -114,46 +101,62 @@ def measure_in_turn(subjects, repeat, say=print):
         say: function that is told what goes on.
 
     Returns:
-        {(subject's name, part): list of seconds}. A subject whose process fails is left out, and
-        the reason said.
+        Tuple of {(subject's name, part): list of seconds} and {(subject's name, first part):
+        {"import_seconds", "build_seconds", "first_seconds", "peak_mb"}}. A subject whose process
+        fails is left out, and the reason said.
     """
-    times = {}
+    times, starts = {}, {}
     with contextlib.ExitStack() as stack:
-        workers = [w for w in (_started(subject, stack, say) for subject in subjects) if w]
-        parts = dict.fromkeys(part for subject in subjects for part in subject.parts)
-        for part in parts:
-            having = [worker for worker in workers if part in worker.subject.parts]
-            calls = {}
-            for worker in having:
-                try:
-                    worker.run(part)  # compiles
-                    warm = min(worker.run(part, 2))
-                    calls[worker] = max(1, min(MOST_CALLS, round(TURN_SECONDS / max(warm, 1e-4))))
-                except WorkerError as error:
-                    say(str(error))
-                    workers.remove(worker)
-            for _ in range(repeat):
-                for worker, count in calls.items():
-                    time.sleep(PAUSE_SECONDS)
-                    # The first of several finds the caches full of another's data.
-                    seconds = worker.run(part, count + 1 if count > 1 else 1)
-                    key = (worker.subject.name, part)
-                    times.setdefault(key, []).extend(seconds[1:] if count > 1 else seconds)
-            for worker in calls:
-                say(f"{worker.subject.name}, {part}: {median_ms(times, worker, part):.4g} ms")
-    return times
+        workers = []
+        for subject in subjects:
+            with _told(say):
+                worker = Worker(subject)
+                stack.callback(worker.close)
+                starts[subject.name, subject.parts[0]] = _start(worker)
+                workers.append(worker)
+        for part in dict.fromkeys(part for subject in subjects for part in subject.parts):
+            _take_turns(workers, part, repeat, times, say)
+    return times, starts
 
 
-def median_ms(times, worker, part):
-    return 1000 * statistics.median(times[worker.subject.name, part])
+def _start(worker):
+    """Start-up and memory of a worker that has run nothing yet."""
+    (first,) = worker.run(worker.subject.parts[0])
+    worker.run(worker.subject.parts[0], 2)
+    seconds = {f"{name}_seconds": value for name, value in worker.startup.items()}
+    return {**seconds, "first_seconds": first, "peak_mb": worker.peak_mb}
 
 
-def _started(subject, stack, say):
-    """A worker that ends with the stack, or None."""
+def _take_turns(workers, part, repeat, times, say):
+    """Adds the times of a part; takes workers that fail out of the list."""
+    calls = {}
+    for worker in list(workers):
+        if part not in worker.subject.parts:
+            continue
+        calls[worker] = 0
+        with _told(say):
+            worker.run(part)  # compiles
+            warm = min(worker.run(part, 2))
+            calls[worker] = max(1, min(MOST_CALLS, round(TURN_SECONDS / max(warm, 1e-4))))
+        if not calls[worker]:
+            workers.remove(worker)
+            del calls[worker]
+    for _ in range(repeat):
+        for worker, count in calls.items():
+            time.sleep(PAUSE_SECONDS)
+            # The first of several finds the caches full of another's data.
+            seconds = worker.run(part, count + 1 if count > 1 else 1)
+            found = times.setdefault((worker.subject.name, part), [])
+            found += seconds[1:] if count > 1 else seconds
+    for worker in calls:
+        median = statistics.median(times[worker.subject.name, part])
+        say(f"{worker.subject.name}, {part}: {1000 * median:.4g} ms")
+
+
+@contextlib.contextmanager
+def _told(say):
+    """Says that a worker failed, and goes on."""
     try:
-        worker = Worker(subject)
+        yield
     except WorkerError as error:
         say(str(error))
-        return None
-    stack.callback(worker.close)
-    return worker

@@ -47,9 +47,9 @@ def add_arguments(parser):
         "--size",
         nargs="+",
         type=size,
-        default=((256, 320),),
+        default=((240, 320),),
         metavar="HxW",
-        help="of the images, multiples of 32; several are measured one after another",
+        help="of the images; several are measured one after another",
     )
     parser.add_argument(
         "--image", metavar="FILE", help="a picture to look at, resized; noise if not given"
@@ -68,11 +68,11 @@ def add_arguments(parser):
 
 
 def size(text):
-    """Type of an argument: HEIGHTxWIDTH, multiples of 32."""
+    """Type of an argument: HEIGHTxWIDTH."""
     found = re.fullmatch(r"(\d+)x(\d+)", text)
     sides = tuple(int(side) for side in found.groups()) if found else ()
-    if not sides or any(side % 32 or not side for side in sides):
-        raise argparse.ArgumentTypeError(f"must be like 256x320, multiples of 32, got {text!r}")
+    if not sides or min(sides) < 1:
+        raise argparse.ArgumentTypeError(f"must be like 240x320, got {text!r}")
     return sides
 
 

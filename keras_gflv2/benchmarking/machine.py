@@ -42,6 +42,12 @@ def processor():
     return f"{name}, family {fields.get('cpu family')}, model {fields.get('model')}"
 
 
+def version_of(subject):
+    """Name and version of what runs a subject: the first package that its name speaks of."""
+    found = [package for word, package in PACKAGES.items() if word in subject.lower()]
+    return f"{found[0]} {version(found[0])}" if found else ""
+
+
 def version(package):
     """Version of an installed package, or None."""
     try:

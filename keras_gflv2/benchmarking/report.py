@@ -66,6 +66,26 @@ def markdown(rows):
     return "\n\n".join(_group(*key, members) for key, members in groups.items())
 
 
+def described(rows):
+    """What the figures of some rows are of, and how much of the machine the networks use."""
+    lines = []
+    for row in rows:
+        if row.get("fraction_of_convolution"):
+            lines.append(
+                f"{row['subject']}: the network computes {float(row['gigaflop_per_second']):.4g} "
+                f"GFLOP/s, {float(row['fraction_of_convolution']):.2f} of a 3x3 convolution of "
+                "256 channels.\n"
+            )
+    row = rows[0]
+    versions = dict.fromkeys(row["version"] for row in rows if row.get("version"))
+    lines.append(
+        f"Medians, in brackets the ratio to the first row, in turn; {row['cpu']}, {row['threads']} "
+        f"threads; Python {row['python']}, Keras {row['keras']}, {', '.join(versions)}; "
+        f"{row['date']}."
+    )
+    return "\n".join(lines)
+
+
 def _group(model, size, batch, rows):
     rows = [row for row in rows if row["part"] != CONVOLUTION]  # which is of the machine
     parts = list(dict.fromkeys(row["part"] for row in rows))

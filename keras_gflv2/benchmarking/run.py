@@ -34,10 +34,10 @@ def prepare(folder, **options):
     return json.loads((Path(folder) / INFO_FILE).read_text())
 
 
-def detector_subject(backend, parts, folder, size, batch, **arguments):
-    """This package on a backend."""
+def detector_subject(backend, parts, folder, size, batch, name=None, **arguments):
+    """This package on a backend; `arguments` are of `subjects.detector`."""
     return Subject(
-        name=backend,
+        name=name or backend,
         function=f"{MODULE}.subjects:detector",
         arguments={"folder": str(folder), "size": size, "batch": batch, **arguments},
         parts=tuple(parts),
@@ -72,14 +72,13 @@ def measure(group, repeat, common, operations=None, say=print):
         counted[subjects.NETWORK] = operations * batch
     described, rows = machine.describe(), []
     for subject in group:
-        package = machine.PACKAGES.get(subject.name, subject.name)
+        version = machine.version_of(subject.name)
         for part in subject.parts:
             if (subject.name, part) in times:
                 found = row_of(times, subject.name, part, group[0].name, batch, counted.get(part))
                 figures = starts.get((subject.name, part), {})
                 figures = {name: round(value, 2) for name, value in figures.items()}
-                version = {"version": f"{package} {machine.version(package) or ''}".strip()}
-                rows.append({**common, **found, **figures, **version, **described})
+                rows.append({**common, **found, **figures, "version": version, **described})
     _add_fractions(rows)
     return rows
 

@@ -6,7 +6,13 @@ these are done; it returns {part: function}.
 
 from pathlib import Path
 
-from keras_gflv2.benchmarking.prepare import EXPORTS, MODEL_FILE, export_file, prepared_images
+from keras_gflv2.benchmarking.prepare import (
+    EXPORTS,
+    MODEL_FILE,
+    export_file,
+    image_of_size,
+    prepared_images,
+)
 
 NETWORK, DECODING, END_TO_END = "network", "decoding and NMS", "end to end"
 PREDICT, TRAINING, CONVOLUTION = "predict", "training step", "convolution"
@@ -15,7 +21,7 @@ CONV_CHANNELS, CONV_SIZE, CONV_TIMES = 256, (100, 168), 4
 CONV_OPERATIONS = CONV_TIMES * 2 * 9 * CONV_CHANNELS**2 * CONV_SIZE[0] * CONV_SIZE[1]
 
 
-def detector(lap, folder, size, batch=1, boxes=20, jit_compile="auto"):
+def detector(lap, folder, size, batch=1, boxes=20, jit_compile="auto", noise=False):
     """A detector of this package on the backend of the process.
 
     Args:
@@ -24,6 +30,7 @@ def detector(lap, folder, size, batch=1, boxes=20, jit_compile="auto"):
         size, batch: of the images.
         boxes: of each image in the training step, padding included.
         jit_compile: as of `compile`; True compiles with torch.compile on PyTorch.
+        noise: whether the images are noise instead of those of `prepare`.
     """
     import keras
 
@@ -34,16 +41,19 @@ def detector(lap, folder, size, batch=1, boxes=20, jit_compile="auto"):
     if not model.compiled or jit_compile != "auto":
         model.compile(jit_compile=jit_compile)
     lap("build")
-    images = prepared_images(folder, size, batch)
+    if noise:
+        images = image_of_size(None, (batch * size[0], size[1])).reshape(batch, *size, 3)
+    else:
+        images = prepared_images(folder, size, batch)
     targets = random_targets(batch, *size, boxes, model.num_classes)
     # What needs more than the images is made when it is first asked for.
     return {
         END_TO_END: lambda: model.predict_on_batch(images),
         PREDICT: lambda: model.predict(images, batch_size=batch, verbose=0),
-        NETWORK: _first_time(lambda: _network(model, images)),
-        DECODING: _first_time(lambda: _decoding(model, images)),
+        NETWORK: first_time(lambda: _network(model, images)),
+        DECODING: first_time(lambda: decoding(model, images, network_outputs(model, images))),
         TRAINING: lambda: model.train_on_batch(images, targets),
-        CONVOLUTION: _first_time(_convolution),
+        CONVOLUTION: first_time(_convolution),
     }
 
 
@@ -71,7 +81,7 @@ def random_targets(batch, height, width, boxes, num_classes, seed=1):
     }
 
 
-def _first_time(make):
+def first_time(make):
     """A function that `make` makes when it is first called."""
     made = []
 
@@ -88,12 +98,17 @@ def _first_time(make):
 
 def _network(model, images):
     run = _compiled(lambda images: model(images, training=False), model)
-    images = _tensor(images)
+    images = tensor(images)
     return lambda: run(images)
 
 
-def _decoding(model, images):
-    outputs = _compiled(lambda images: model(images, training=False), model)(_tensor(images))
+def network_outputs(model, images):
+    """What calling the model returns, as tensors."""
+    return _compiled(lambda images: model(images, training=False), model)(tensor(images))
+
+
+def decoding(model, images, outputs):
+    """Function that makes detections of outputs, which are of images of this size."""
     run = _compiled(lambda outputs: model.decode_predictions(outputs, images), model)
     return lambda: run(outputs)
 
@@ -104,8 +119,8 @@ def _convolution():
     from keras import ops
 
     rng = np.random.default_rng(0)
-    kernel = _tensor(rng.normal(0, 0.02, (3, 3, CONV_CHANNELS, CONV_CHANNELS)).astype("float32"))
-    maps = _tensor(rng.normal(size=(1, *CONV_SIZE, CONV_CHANNELS)).astype("float32"))
+    kernel = tensor(rng.normal(0, 0.02, (3, 3, CONV_CHANNELS, CONV_CHANNELS)).astype("float32"))
+    maps = tensor(rng.normal(size=(1, *CONV_SIZE, CONV_CHANNELS)).astype("float32"))
 
     def convolve(maps, kernel):
         for _ in range(CONV_TIMES):
@@ -116,10 +131,10 @@ def _convolution():
     return lambda: run(maps, kernel)
 
 
-def _tensor(array):
+def tensor(array):
     import keras
 
-    return keras.ops.convert_to_tensor(array)
+    return keras.ops.convert_totensor(array)
 
 
 def _compiled(function, model=None):

@@ -101,7 +101,10 @@ def run(arguments):
             for batch in arguments.batch:
                 rows += _measure(arguments, folder, size, batch, info)
                 report.write_csv(arguments.output, rows)
-    print(f"\n{report.markdown(rows)}\n\n{_summary(rows, info)}\nWrote {arguments.output}")
+    if not rows:
+        raise ValueError("Nothing could be measured; what went wrong is above.")
+    print(f"\n{report.markdown(rows)}\n\n{_operations(info)}\n{report.described(rows)}")
+    print(f"Wrote {arguments.output}")
 
 
 def _measure(arguments, folder, size, batch, info):
@@ -129,27 +132,9 @@ def _measure(arguments, folder, size, batch, info):
     return rows
 
 
-def _summary(rows, info):
-    """What the figures are of, and how much of the machine the networks use."""
-    if not rows:
-        return "Nothing could be measured; what went wrong is above."
-    row, lines = rows[0], []
-    for found in rows:
-        if found.get("fraction_of_convolution"):
-            lines.append(
-                f"{found['subject']}: the network computes {found['gigaflop_per_second']:.4g} "
-                f"GFLOP/s, {found['fraction_of_convolution']:.2f} of a 3x3 convolution of 256 "
-                "channels."
-            )
-    for size, operations in info["operations"].items():
-        lines.append(
-            f"{size}: {operations / 1e9:.4g} GFLOP per image, "
-            f"{info['candidates'][size]} candidates of NMS."
-        )
-    versions = dict.fromkeys(row["version"] for row in rows)
-    lines.append(
-        f"Medians, in brackets the ratio to the first row, in turn; {row['cpu']}, {row['threads']} "
-        f"threads; Python {row['python']}, Keras {row['keras']}, {', '.join(versions)}; "
-        f"{row['date']}."
+def _operations(info):
+    return "\n".join(
+        f"{size}: {operations / 1e9:.4g} GFLOP per image, {info['candidates'][size]} candidates "
+        "of NMS."
+        for size, operations in info["operations"].items()
     )
-    return "\n".join(lines)

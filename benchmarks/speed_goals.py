@@ -2,6 +2,7 @@
 
 NETWORK, END_TO_END, TRAINING = "network", "end to end", "training step"
 PLAIN = "plain PyTorch"
+PHOTOS = "nano_bccd, detect"
 SMALL, LARGE, LARGE_TRAINING = "nano_bccd", "r50_coco", "r50_coco, training"
 
 
@@ -53,13 +54,12 @@ def goals():
             lambda f, b=backend: f.ms(SMALL, b, "predict") / f.ms(SMALL, b, END_TO_END),
         )
     for backend in ("tensorflow", "jax", "torch"):
-        model = f"{SMALL}, detect"
         goal(
             f"`detect`, photos of 22 sizes, {backend}: first pass after one compilation / second",
             1.5,
             "x",
-            lambda f, b=backend, m=model: (
-                f.ms(m, b, "first pass", 22) / f.ms(m, b, "second pass", 22)
+            lambda f, b=backend: (
+                f.ms(PHOTOS, b, "first pass", 22) / f.ms(PHOTOS, b, "second pass", 22)
             ),
         )
     for subject, most in (("tensorflow", None), ("jax", None), ("torch", 1.15)):
@@ -95,12 +95,8 @@ def goals():
             "MB",
             lambda f, s=subject: f.mb(LARGE_TRAINING, s, TRAINING, 2),
         )
-    goal(
-        "`keras-gflv2 --help`",
-        0.3,
-        "s",
-        lambda f: f.ms("command line", "command line", "--help") / 1e3,
-    )
+    help_of = ("command line", "command line", "--help")
+    goal("`keras-gflv2 --help`", 0.3, "s", lambda f: f.ms(*help_of) / 1000)
     return found
 
 

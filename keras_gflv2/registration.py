@@ -17,7 +17,7 @@ WITH_CLASSES = (
 )
 # Imported by no module that has such a class, so that they may be half imported themselves when
 # one of these, which they import, brings the others.
-ABOVE = {"cli", "data", "evaluation", "files", "images", "serving", "visualization"}
+ABOVE = {"benchmarking", "cli", "data", "evaluation", "files", "images", "serving", "visualization"}
 
 
 def import_classes():

@@ -42,7 +42,8 @@ import keras, numpy
 assert keras.backend.backend() == sys.argv[3]
 model = keras.saving.load_model(sys.argv[1])
 assert model.optimizer.iterations == 2
-numpy.save(sys.argv[2], model(numpy.load(sys.argv[2]))["scores"])
+scores = model(numpy.load(sys.argv[2]))["scores"]
+numpy.save(sys.argv[2], keras.ops.convert_to_numpy(scores))
 """
 
 

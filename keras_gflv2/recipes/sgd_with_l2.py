@@ -36,6 +36,12 @@ class SGDWithL2(keras.optimizers.Optimizer):
 
     def update_step(self, gradient, variable, learning_rate):
         momentum = self.momentums[self._get_variable_index(variable)]
+        if keras.backend.backend() == "torch":
+            # In place: the copies of all weights would take as long as a tenth of the step.
+            velocity = momentum.value.mul_(self.momentum).add_(gradient)
+            velocity.add_(variable.value, alpha=self.l2)
+            variable.value.addcmul_(velocity, ops.cast(learning_rate, velocity.dtype), value=-1)
+            return
         gradient = ops.cast(gradient, variable.dtype) + self.l2 * variable
         velocity = self.momentum * momentum + gradient
         self.assign(momentum, velocity)

@@ -4,6 +4,13 @@ import collections
 
 import keras
 
+from keras_gflv2.layers.batch_normalization import BatchNormalization, RunningBatchNormalization
+from keras_gflv2.layers.overwriting import Add, ReLU
+
+# Layers that can overwrite their last input, and those whose output is no view of anything.
+OVERWRITE = (Add, ReLU)
+MAKE_NEW_MAPS = (Add, BatchNormalization, RunningBatchNormalization)
+
 
 class FrugalModel(keras.Model):
     """A functional model whose maps live no longer than they are needed.
@@ -26,8 +33,14 @@ def _run(model, inputs, operation_fn):
     readers = collections.Counter(id(x) for node in nodes for x in node.input_tensors)
     readers.update(id(x) for x in model.outputs)
     maps = dict(zip((id(x) for x in model.inputs), inputs))
+    new_maps = {
+        id(x) for node in nodes if isinstance(node.operation, MAKE_NEW_MAPS) for x in node.outputs
+    }
     for node in nodes:
         args, kwargs = node.arguments.fill_in(maps)
+        *_, last = map(id, node.input_tensors)
+        if isinstance(node.operation, OVERWRITE) and last in new_maps and readers[last] == 1:
+            kwargs = {**kwargs, "overwrite": True}
         results = operation_fn(node.operation)(*args, **kwargs)
         del args, kwargs
         for tensor in map(id, node.input_tensors):

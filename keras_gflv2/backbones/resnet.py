@@ -11,6 +11,7 @@ from keras_gflv2.layers.batch_normalization import (
 )
 from keras_gflv2.layers.conv2d import Conv2D
 from keras_gflv2.layers.deformable_conv import DeformableConv2D
+from keras_gflv2.layers.overwriting import Add, ReLU
 from keras_gflv2.layers.reverse_channels import ReverseChannels
 from keras_gflv2.layers.stem_pooling import StemPooling
 
@@ -275,7 +276,7 @@ class ResNetBuilder:
         else:
             y = self.basic(x, channels, stride, name)
         shortcut = self.shortcut(x, y.shape[-1], stride, name)
-        y = keras.layers.Add(dtype=self.dtype, name=f"{name}_add")([shortcut, y])
+        y = Add(dtype=self.dtype, name=f"{name}_add")([shortcut, y])
         return self.relu(y, f"{name}_out")
 
     def basic(self, x, channels, stride, name):
@@ -327,7 +328,7 @@ class ResNetBuilder:
     # === Parts ===
 
     def relu(self, x, name):
-        return keras.layers.ReLU(dtype=self.dtype, name=name)(x)
+        return ReLU(dtype=self.dtype, name=name)(x)
 
     def pad(self, x, name):
         return keras.layers.ZeroPadding2D(

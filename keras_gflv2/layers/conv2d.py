@@ -24,6 +24,13 @@ class Conv2D(keras.layers.Conv2D):
         kwargs["data_format"] = "channels_last"
         super().__init__(filters, kernel_size, strides=strides, padding=padding, **kwargs)
 
+    def build(self, input_shape):
+        super().build(input_shape)
+        if keras.backend.backend() == "torch":
+            from keras_gflv2.layers import torch_ops
+
+            torch_ops.order_kernel(self.kernel)
+
     def call(self, inputs):
         if keras.backend.backend() != "torch":
             return super().call(inputs)

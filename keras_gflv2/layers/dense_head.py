@@ -232,7 +232,9 @@ class DenseHead(CompositeLayer):
 def _apply_tower(tower, x):
     for conv, norm in tower:
         x = conv(x)
-        x = ops.relu(x if norm is None else norm(x))
+        # Nobody else reads these maps.
+        x = x if norm is None else norm(x, overwrite=True)
+        x = x.relu_() if keras.backend.backend() == "torch" else ops.relu(x)
     return x
 
 

@@ -60,7 +60,7 @@ def live_batch_normalization(inputs, scale, offset, epsilon):
     return _channels_last(outputs), mean, variance * ((count - 1) / count)
 
 
-def group_normalization(inputs, groups, scale, offset, epsilon):
+def group_normalization(inputs, groups, scale, offset, epsilon, overwrite=False):
     """Normalization of groups of channels of each image, computed in float32 or wider."""
     scale, offset = _as_precise(inputs, scale, offset)
     # PyTorch's kernel takes the variance as E[x^2] - E[x]^2, whose error grows with the square of
@@ -69,8 +69,9 @@ def group_normalization(inputs, groups, scale, offset, epsilon):
         mean = inputs.mean((1, 2), keepdim=True, dtype=_precision(inputs))  # (B, 1, 1, C)
         mean = mean.unflatten(-1, (groups, -1)).mean(-1, keepdim=True)
         mean = mean.expand(-1, -1, -1, -1, inputs.shape[-1] // groups).flatten(-2)
-    centered = _channels_first(inputs - mean)
-    return _channels_last(F.group_norm(centered, groups, scale, offset, epsilon))
+    in_place = overwrite and inputs.dtype == mean.dtype
+    centered = inputs.sub_(mean) if in_place else inputs - mean
+    return _channels_last(F.group_norm(_channels_first(centered), groups, scale, offset, epsilon))
 
 
 def _channels_first(maps):
@@ -83,10 +84,22 @@ def _channels_last(maps):
     return maps.permute(0, 2, 3, 1)
 
 
+def order_kernel(variable):
+    """Gives a new kernel (kh, kw, C, D) the order in memory that PyTorch's kernels read.
+
+    Shape and values stay; otherwise every call would transpose it, and so its gradient.
+    """
+    value = variable.value
+    value.data = _weight(value.data).permute(2, 3, 1, 0)
+
+
 def _weight(kernel):
     """A kernel (kh, kw, C, D) as a weight (D, C, kh, kw) in channels-last memory."""
-    height, width, depth, filters = kernel.shape
+    weight = kernel.permute(3, 2, 0, 1)
+    if weight.is_contiguous(memory_format=torch.channels_last):
+        return weight
     # A transposition of a matrix is three times as fast as that of four dimensions.
+    height, width, depth, filters = kernel.shape
     rows = kernel.reshape(-1, filters).t().contiguous()
     return rows.view(filters, height, width, depth).permute(0, 3, 1, 2)
 

@@ -38,14 +38,22 @@ class SGDWithL2(keras.optimizers.Optimizer):
         momentum = self.momentums[self._get_variable_index(variable)]
         gradient = ops.cast(gradient, variable.dtype)
         learning_rate = ops.cast(learning_rate, variable.dtype)
-        if keras.backend.backend() == "tensorflow":
-            self._update_in_place(gradient, variable, momentum.value, learning_rate)
-            return
+        in_place = {"tensorflow": self._update_tensorflow, "torch": self._update_torch}
+        update = in_place.get(keras.backend.backend(), self._update)
+        update(gradient, variable, momentum, learning_rate)
+
+    def _update(self, gradient, variable, momentum, learning_rate):
         velocity = self.momentum * momentum + (gradient + self.l2 * variable)
         self.assign(momentum, velocity)
         self.assign_sub(variable, learning_rate * velocity)
 
-    def _update_in_place(self, gradient, variable, momentum, learning_rate):
+    def _update_torch(self, gradient, variable, momentum, learning_rate):
+        """The same in place: copies of all weights would take as long as a tenth of the step."""
+        velocity = momentum.value.mul_(self.momentum).add_(gradient)
+        velocity.add_(variable.value, alpha=self.l2)
+        variable.value.addcmul_(velocity, learning_rate, value=-1)
+
+    def _update_tensorflow(self, gradient, variable, momentum, learning_rate):
         """The same by an operation of TensorFlow that writes into the variables.
 
         A graph would compute all products of weights and momentum before the gradients are there,
@@ -57,7 +65,7 @@ class SGDWithL2(keras.optimizers.Optimizer):
             gradient = gradient + self.l2 * variable
         tf.raw_ops.ResourceApplyMomentum(
             var=variable.handle,
-            accum=momentum.handle,
+            accum=momentum.value.handle,
             lr=learning_rate,
             grad=gradient,
             momentum=tf.constant(self.momentum, variable.dtype),

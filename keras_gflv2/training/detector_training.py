@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_gflv2 import recipes
 from keras_gflv2.contract import DataContract, unpack
-from keras_gflv2.optimizers import build_optimizer, separate_averages
+from keras_gflv2.optimizers import build_optimizer, order_like_weights, separate_averages
 from keras_gflv2.replicas import (
     batch_divisor,
     loss_in_logs,
@@ -305,6 +305,8 @@ class DetectorTraining(keras.Model):
         if not self.optimizer.built:
             with replica_scope(self):
                 build_optimizer(self.optimizer, self.trainable_variables)
+        if keras.backend.backend() == "torch":
+            order_like_weights(self.optimizer)
         self._data_parallel_step = None
         if torch_processes() > 1:
             from keras_gflv2.training.torch_parallel import DataParallelStep

@@ -62,6 +62,9 @@ class Conv2D(keras.layers.Conv2D):
             sides = [(side, side) for side in same_padding(self)]
             inputs = ops.pad(inputs, [(0, 0), *sides, (0, 0)])
             padding = "valid"
+        if self.kernel_size == (1, 1) and self.groups == 1 and keras.backend.backend() == "jax":
+            inputs = inputs[:, :: self.strides[0], :: self.strides[1]]
+            return ops.matmul(inputs, kernel[0, 0])
         convolve = _grouped_convolution if self.groups > 1 else _convolution
         return convolve(self, inputs, kernel, padding)
 

@@ -108,6 +108,7 @@ def write(model, file, format, precision, size):
     from keras_gflv2.serving.signatures import Signatures
 
     model = fold_batch_norm(model)
+    model.prediction_decoder.portable = True
     shape = (None, None, None, 3)
     if format == "litert":
         size = size or [padded(side) for side in model.image_size]

@@ -62,9 +62,12 @@ def non_max_suppression(
     def add_candidates(last, selected):
         ahead = last["confidence"][:, None], last["flat"][:, None]
         candidates = _next_candidates(scores, ahead, threshold, num_classes)
-        last = {name: candidates[name][:, -1] for name in last}
+        # The last one by reductions: a slice would have XLA sort all scores for it.
+        least = ops.min(candidates["confidence"], axis=1)
+        flat = candidates.pop("flat")
+        flat = ops.max(ops.where(candidates["confidence"] > least[:, None], -1, flat), axis=1)
         candidates["boxes"] = take_rows(boxes, candidates["indices"])
-        del candidates["flat"]
+        last = {"confidence": least, "flat": flat}
         return last, select(selected, candidates, iou_threshold, num_classes)
 
     last = {
@@ -130,11 +133,10 @@ def _select(selected, candidates, iou_threshold, num_classes):
 def _keep(block, selected, iou_threshold):
     """Which candidates of a block survive: (B, S) bool."""
     candidate = block["confidence"] > 0
-    candidate = candidate & ~ops.any(_suppresses(selected, block, iou_threshold), axis=1)
+    candidate = candidate & ~ops.any(_overlaps(block, selected, iou_threshold), axis=2)
     order = ops.arange(BLOCK_SIZE)
-    better = order[:, None] < order[None, :]
-    overlapping = _suppresses(block, block, iou_threshold)
-    suppresses = ops.cast(overlapping & better, "float32")  # (B, S suppressor, S)
+    better = order[None, :] < order[:, None]
+    suppressors = _overlaps(block, block, iou_threshold) & better  # of each, in the last axis
 
     # Keep what no kept one suppresses, until that is true of the result: the first candidate is
     # right at once, and every round makes right at least the next one.
@@ -143,18 +145,16 @@ def _keep(block, selected, iou_threshold):
 
     def update(keep, previous):
         del previous
-        hits = ops.matmul(ops.cast(keep, "float32")[:, None], suppresses)[:, 0]
-        return candidate & (hits < 0.5), keep
+        return candidate & ~ops.any(suppressors & keep[:, None], axis=2), keep
 
     return ops.while_loop(changed, update, (candidate, ops.zeros_like(candidate)))[0]
 
 
-def _suppresses(one, other, iou_threshold):
+def _overlaps(one, other, iou_threshold):
     """Whether a box of one set overlaps one of the same class in the other: (B, K, L)."""
-    overlap = box_ops.iou(one["boxes"][:, :, None], other["boxes"][:, None], epsilon=1e-12)
-    return ops.equal(one["classes"][:, :, None], other["classes"][:, None]) & (
-        overlap > iou_threshold
-    )
+    overlap = box_ops.pairwise_iou(one["boxes"], other["boxes"], epsilon=1e-12)
+    same_class = ops.equal(one["classes"][:, :, None], other["classes"][:, None])
+    return same_class & (overlap > iou_threshold)
 
 
 def _merge(selected, block, keep):

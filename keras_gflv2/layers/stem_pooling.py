@@ -24,3 +24,6 @@ class StemPooling(keras.layers.Layer):
         batch, *sides, channels = input_shape
         sides = [None if side is None else (side + 1) // 2 for side in sides]
         return (batch, *sides, channels)
+
+    def get_config(self):
+        return super().get_config()  # Keras writes none of its own where `dtype` is a policy.

@@ -28,8 +28,11 @@ def select(selected, candidates, iou_threshold, num_classes):
     count = tf.shape(both["confidence"])[1]
     ranks = tf.where(both["confidence"] > 0, tf.cast(count - tf.range(count), tf.float32), 0.0)
     length = selected["confidence"].shape[1]
+    # The operator exchanges sides in the wrong order, which overlap nothing elsewhere.
+    first, second = both["boxes"][..., :2], both["boxes"][..., 2:]
+    corners = tf.concat([first, tf.maximum(first, second)], axis=-1)
     kept = tf.raw_ops.CombinedNonMaxSuppression(
-        boxes=both["boxes"][:, :, None],
+        boxes=corners[:, :, None],
         scores=tf.one_hot(both["classes"], num_classes) * ranks[..., None],
         max_output_size_per_class=length,
         max_total_size=length,

@@ -23,9 +23,7 @@ class LiteRTDecoder(PredictionDecoder):
     def suppress(self, scores, boxes, score_threshold, iou_threshold):
         count, num_classes = scores.shape[1:]
         scores = tf.where(scores > score_threshold, tf.cast(scores, tf.float32), 0.0)[0]
-        best_first = tf.math.top_k(tf.reduce_max(scores, axis=-1), count).indices
-        scores, corners = tf.gather(scores, best_first), tf.gather(boxes[0], best_first)
-        corners = _with_area(corners)
+        corners = _with_area(boxes[0])
         length = min(self.max_detections, count)
         kept = []
         for each_class in range(num_classes):
@@ -39,11 +37,10 @@ class LiteRTDecoder(PredictionDecoder):
         all_scores = tf.where(is_kept, tf.pad(scores, [[0, more_rows], [0, 0]]), -1.0)
         confidence, pair = tf.math.top_k(tf.reshape(all_scores, [-1]), self.max_detections)
         found = confidence > 0
-        location = tf.gather(best_first, tf.where(found, pair // num_classes, 0))
         return {
             "confidence": confidence[None],
             "classes": tf.where(found, pair % num_classes, -1)[None],
-            "indices": tf.where(found, location, -1)[None],
+            "indices": tf.where(found, pair // num_classes, -1)[None],
         }
 
     def _remaining(self, scores, corners, length):

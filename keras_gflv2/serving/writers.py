@@ -34,12 +34,14 @@ def _write_onnx(model, file):
     import onnx
     import tf2onnx
 
+    from keras_gflv2.serving.onnx_group_norms import fuse_group_norms
     from keras_gflv2.serving.onnx_nms import append_nms
 
     function, nms = _up_to_nms(model)
     written, _ = tf2onnx.convert.from_function(
         function, input_signature=function.input_signature, opset=ONNX_OPSET
     )
+    written = fuse_group_norms(written)
     onnx.save(append_nms(written, **nms) if nms else written, file)
 
 

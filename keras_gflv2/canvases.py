@@ -9,7 +9,8 @@ import keras
 import numpy as np
 
 from keras_gflv2.batches import in_few_lengths, to_xyxy
-from keras_gflv2.grid import padded
+from keras_gflv2.boxes import ceil_divide
+from keras_gflv2.grid import SIZE_MULTIPLE
 from keras_gflv2.images import MEAN_COLOUR
 
 # Pixels of images that wait for others of their canvas: 40 images of 800 x 1333.
@@ -29,20 +30,31 @@ class CanvasQueue:
         batch_size: images of one canvas that run together. Default: as many as the largest batch
             so far has.
         predict: function that finds the detections of a batch. Default: `model.predict_on_batch`.
+        padding_multiple: of which the sides of a canvas are multiples, 32 or a multiple of it.
+
+    Raises:
+        ValueError: `padding_multiple` is no positive multiple of 32.
     """
 
-    def __init__(self, model, batch_size=1, predict=None):
+    def __init__(self, model, batch_size=1, predict=None, padding_multiple=SIZE_MULTIPLE):
+        if padding_multiple < 1 or padding_multiple % SIZE_MULTIPLE:
+            raise ValueError(
+                f"`padding_multiple` must be a positive multiple of {SIZE_MULTIPLE}, got "
+                f"{padding_multiple}."
+            )
         self._model = model
         self._predict = predict or model.predict_on_batch
         self._padding_color = getattr(model, "padding_color", MEAN_COLOUR)
         self._batch_size = batch_size
+        self._padding_multiple = padding_multiple
         self._waiting = {}  # (height, width) of a canvas -> list of (position, pixels)
         self._waiting_bytes = 0
         self._found = []  # a dictionary for each image, None while it waits
 
     def add(self, image):
         """Takes one image, an array (H, W, 3) of its own."""
-        canvas = tuple(padded(side) for side in image.shape[:2])
+        multiple = self._padding_multiple
+        canvas = tuple(ceil_divide(side, multiple) * multiple for side in image.shape[:2])
         self._waiting.setdefault(canvas, []).append((len(self._found), image))
         self._waiting_bytes += image.nbytes
         self._found.append(None)

@@ -5,6 +5,7 @@ import numpy as np
 
 from keras_gflv2.batches import in_few_lengths
 from keras_gflv2.contract import DataContract, check_pixels, unpack
+from keras_gflv2.grid import SIZE_MULTIPLE
 from keras_gflv2.models.detect import detect
 from keras_gflv2.replicas import is_spread, predict_on_one_device
 from keras_gflv2.training.feeding import Feeding
@@ -94,7 +95,16 @@ class DetectorInference(keras.Model):
             return self._decode(outputs, images, targets.get("image_sizes")), state
         return self._decode(outputs, images, targets.get("image_sizes"))
 
-    def detect(self, images, score_threshold=0.3, image_size=None, batch_size=8, *, predict=None):
+    def detect(
+        self,
+        images,
+        score_threshold=0.3,
+        image_size=None,
+        batch_size=8,
+        *,
+        predict=None,
+        padding_multiple=SIZE_MULTIPLE,
+    ):
         """Detections in images of any sizes, in each image's own pixels.
 
         Each image is resized, and padded at the right and at the bottom, with `padding_color`, to
@@ -112,6 +122,9 @@ class DetectorInference(keras.Model):
             batch_size: images of one padded size are run together, at most so many.
             predict: function that finds the detections of a batch. Default: this model's; the
                 `predict_on_batch` of a `TestTimeAugmentation`, for example.
+            padding_multiple: pads to multiples of so many pixels, itself a multiple of 32. With
+                128 or 256 a folder of many sizes has few padded sizes, which JAX compiles sooner;
+                but the network sees the padding, and scores change a little.
 
         Returns:
             List of a dictionary per image: "boxes" (n, 4) float32 xyxy in pixels of that image,
@@ -120,7 +133,9 @@ class DetectorInference(keras.Model):
             left, top, right and bottom side.
         """
         predict = predict or self._detect_batch
-        return detect(self, predict, images, score_threshold, image_size, batch_size)
+        return detect(
+            self, predict, images, score_threshold, image_size, batch_size, padding_multiple
+        )
 
 
 def without_uncertainties(detections):

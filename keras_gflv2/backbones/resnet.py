@@ -3,6 +3,7 @@
 import keras
 
 from keras_gflv2.backbones import presets
+from keras_gflv2.backbones.blocks import RecomputedBlocks
 from keras_gflv2.backbones.frugal import FrugalModel
 from keras_gflv2.layer_settings import LayerSettings
 from keras_gflv2.layers.batch_normalization import (
@@ -48,8 +49,22 @@ class PyramidBackbone(FrugalModel):
             setattr(self, key, value)
         self._arguments = tuple(config)
         self.layer_settings = LayerSettings(self)
+        self._recomputed_blocks = None
         if not trainable:
             self.trainable = False
+
+    def recompute(self, value):
+        """Whether a training step computes the maps inside the blocks again, instead of keeping
+        them; not with live statistics, which it would update twice."""
+        self._recomputed_blocks = None
+        if value and self.batch_norm_statistics == "running":
+            ends = [layer.name for layer in self.layers if layer.name.endswith("_out")]
+            self._recomputed_blocks = RecomputedBlocks(self, ends)
+
+    def call(self, inputs, training=None, mask=None):
+        if self._recomputed_blocks is None:
+            return super().call(inputs, training=training, mask=mask)
+        return self._recomputed_blocks(inputs)
 
     def get_config(self):
         config = {

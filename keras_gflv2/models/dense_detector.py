@@ -196,6 +196,12 @@ class DenseDetector(DetectorPresets, DetectorInference, DetectorTraining):
         losses = criterion(targets, assignment, y_pred, at, self.representation)
         return losses, targets.num_faulty
 
+    def recompute(self, value):
+        """Whether a training step computes maps again instead of keeping them; see `compile`."""
+        self.head.recomputes = value
+        if hasattr(self.backbone, "recompute"):
+            self.backbone.recompute(value)
+
     # === Inference ===
 
     def decode_predictions(self, predictions, images, image_sizes=None, **thresholds):

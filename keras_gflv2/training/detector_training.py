@@ -38,7 +38,7 @@ class DetectorTraining(keras.Model):
     """What a dense detector has of training: `compile`, `fit`, `evaluate` and what they call.
 
     A subclass has the attributes `num_classes`, `bounding_box_format`, `class_names` and
-    `criterion`, and the method `losses_of_batch`.
+    `criterion`, and the methods `losses_of_batch` and `recompute`.
     """
 
     def prepare_training(self):
@@ -61,6 +61,7 @@ class DetectorTraining(keras.Model):
         recipe=None,
         loss_weights=None,
         jit_compile="auto",
+        recompute=False,
         **kwargs,
     ):
         """Configures training; without arguments as in the paper.
@@ -89,6 +90,10 @@ class DetectorTraining(keras.Model):
                 and "distribution".
             jit_compile: "auto" compiles with XLA on JAX only: on TensorFlow it would compile
                 anew, for seconds, for every image size.
+            recompute: True computes maps inside the backbone's blocks and the head's towers a
+                second time for the gradients, instead of keeping them: a step takes less memory
+                and longer. Backbones of Keras, KerasCV and KerasHub, and those with live batch
+                statistics, keep theirs.
             **kwargs: as in `keras.Model.compile`, e.g. `run_eagerly`, `steps_per_execution`.
 
         Raises:
@@ -118,8 +123,10 @@ class DetectorTraining(keras.Model):
             **losses,
             "loss_weights": loss_weights,
             "jit_compile": jit_compile,
+            "recompute": recompute,
             **kwargs,
         }
+        self.recompute(recompute)
         if jit_compile == "auto" and keras.backend.backend() == "tensorflow":
             jit_compile = False
         chosen = {

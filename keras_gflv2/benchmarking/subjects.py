@@ -97,19 +97,19 @@ def first_time(make):
 
 
 def _network(model, images):
-    run = _compiled(lambda images: model(images, training=False), model)
+    run = compiled(lambda images: model(images, training=False), model)
     images = tensor(images)
     return lambda: run(images)
 
 
 def network_outputs(model, images):
     """What calling the model returns, as tensors."""
-    return _compiled(lambda images: model(images, training=False), model)(tensor(images))
+    return compiled(lambda images: model(images, training=False), model)(tensor(images))
 
 
 def decoding(model, images, outputs):
     """Function that makes detections of outputs, which are of images of this size."""
-    run = _compiled(lambda outputs: model.decode_predictions(outputs, images), model)
+    run = compiled(lambda outputs: model.decode_predictions(outputs, images), model)
     return lambda: run(outputs)
 
 
@@ -127,17 +127,17 @@ def _convolution():
             maps = ops.conv(maps, kernel, padding="same", data_format="channels_last")
         return maps
 
-    run = _compiled(convolve)
+    run = compiled(convolve)
     return lambda: run(maps, kernel)
 
 
 def tensor(array):
     import keras
 
-    return keras.ops.convert_totensor(array)
+    return keras.ops.convert_to_tensor(array)
 
 
-def _compiled(function, model=None):
+def compiled(function, model=None):
     """A function of tensors as `predict` would run it, which waits until all is computed."""
     import keras
 

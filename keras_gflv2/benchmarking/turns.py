@@ -85,7 +85,7 @@ class Worker:
             return json.loads(line)
         code = self._process.wait()
         self._said.seek(0)
-        end = self._said.read().strip()[-2000:]
+        end = "\n".join(self._said.read().strip().splitlines()[-3:])
         raise WorkerError(f"{self.subject.name} ended with {code}:\n{end}")
 
 

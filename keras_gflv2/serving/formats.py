@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from keras_gflv2.grid import padded
+from keras_gflv2.postprocessing import PredictionDecoder
 from keras_gflv2.serving import quantization
 from keras_gflv2.serving.saved_model import in_tensorflow
 
@@ -108,7 +109,10 @@ def write(model, file, format, precision, size):
     from keras_gflv2.serving.signatures import Signatures
 
     model = fold_batch_norm(model)
-    model.prediction_decoder.portable = True
+    if isinstance(model.prediction_decoder, PredictionDecoder):
+        decoder = model.prediction_decoder  # that of the user's model too, which keeps it
+        model.prediction_decoder = type(decoder).from_config(decoder.get_config())
+        model.prediction_decoder.portable = True
     shape = (None, None, None, 3)
     if format == "litert":
         size = size or [padded(side) for side in model.image_size]

@@ -4,6 +4,7 @@ import pytest
 from common import golden, to_numpy
 
 from keras_gflv2.postprocessing import PredictionDecoder, nms
+from keras_gflv2.postprocessing.ranking import best
 
 
 @pytest.mark.parametrize("case", ["basic", "max10", "high_thr", "none_left", "loose"])
@@ -184,3 +185,40 @@ def test_no_detection_is_all_padding():
     )
     assert list(found.pop("num_detections")) == [0, 0]
     assert all(np.all(v == -1) for v in found.values())
+
+
+class OfBoxes(PredictionDecoder):
+    """A decoder of a user, that wants the boxes of all locations."""
+
+    def call(self, scores, boxes, locations_per_level, **options):
+        self.seen = tuple(boxes.shape)
+        return super().call(scores, boxes, locations_per_level, **options)
+
+
+def test_only_boxes_of_chosen_locations_are_computed_unless_a_decoder_wants_all(trained):
+    model, batch = trained
+    shapes = []
+    decode, decoder = model.representation.decode, model.prediction_decoder
+    outputs = model(batch["images"])
+    count = outputs["scores"].shape[1]
+    try:
+        model.representation.decode = lambda raw, at: shapes.append(raw.shape[1]) or decode(raw, at)
+        model.prediction_decoder = PredictionDecoder(pre_nms_topk=20)
+        found = to_numpy(model.decode_predictions(outputs, batch["images"]))
+        model.prediction_decoder = OfBoxes(pre_nms_topk=20)
+        expected = to_numpy(model.decode_predictions(outputs, batch["images"]))
+        assert model.prediction_decoder.seen == (2, count, 4)
+    finally:
+        del model.representation.decode
+        model.prediction_decoder = decoder
+    assert shapes[0] < count / 2 and shapes[1] == count
+    assert found["num_detections"].min() > 0
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, atol=1e-4)
+
+
+def test_equal_scores_are_ranked_by_index():
+    values = np.float32([[0.5, 0.25, 0.5, 0.0, 0.25, 0.75, 0.5]])
+    found, index = to_numpy(best(keras.ops.convert_to_tensor(values), 6))
+    assert index.tolist() == [[5, 0, 2, 6, 1, 4]]
+    np.testing.assert_array_equal(found, values[:, index[0]])

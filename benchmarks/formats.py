@@ -1,17 +1,22 @@
-"""AP of nano_bccd on BCCD's validation split in every exported format.
+"""AP, time and size of nano_bccd in every exported format, on BCCD's validation split.
 
     python benchmarks/formats.py --data voc:BCCD:val --calibration voc:BCCD:train
 
-Every image is resized to 240 x 320, one a batch. Prints and appends rows to benchmarks/formats.csv.
+Every image is resized to 240 x 320, one per batch. Times are medians of one image from pixels to
+detections; `network_milliseconds` is TensorFlow's graph of the network alone, without decoding, in
+turn with each. Prints and appends rows to benchmarks/formats.csv.
 """
 
 import argparse
 import datetime
 import importlib.metadata
+import os
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from serving_load import append
 
 import keras_gflv2
@@ -19,7 +24,7 @@ from keras_gflv2.cli.sources import load_data
 from keras_gflv2.contract import class_names_of
 from keras_gflv2.evaluation.coco import coco_metrics
 from keras_gflv2.evaluation.detections import detect_dataset
-from keras_gflv2.serving.formats import FORMATS, OPENVINO_FLOAT32, export_format
+from keras_gflv2.serving.formats import FORMATS, export_format, load_openvino
 
 SIZE = (240, 320)
 PADDED = (256, 320)  # as the loader pads batches
@@ -47,13 +52,11 @@ def runner(file, format):
         names = [output.name for output in session.get_outputs()]
         return lambda images: dict(zip(names, session.run(None, {"images": images})))
     if format == "openvino":
-        import openvino
-
-        compiled = openvino.Core().compile_model(file, "CPU", OPENVINO_FLOAT32)
+        compiled = load_openvino(file)
         return lambda images: {o.get_any_name(): v for o, v in compiled(images).items()}
     from ai_edge_litert.interpreter import Interpreter
 
-    run = Interpreter(file).get_signature_runner("serving_default")
+    run = Interpreter(file, num_threads=os.cpu_count()).get_signature_runner("serving_default")
     return lambda images: run(images=images)
 
 
@@ -66,7 +69,9 @@ def main():
     model = keras_gflv2.GFLV2.from_preset("nano_bccd")
     names = model.class_names
     dataset = load_data(arguments.data, batch_size=1, image_size=SIZE, class_names=names)
-    measure(model, dataset, "keras", "float32", "keras", 0)
+    model.run = model.predict_on_batch
+    network = tf.function(lambda images: model(images, training=False))
+    measure(model, network, dataset, "keras", "float32", "keras", 0)
     with tempfile.TemporaryDirectory() as folder:
         for format, (ending, precisions, _) in FORMATS.items():
             for precision in precisions:
@@ -81,10 +86,27 @@ def main():
                 export_format(model, file, format, **options)
                 total = sum(written.stat().st_size for written in file.parent.iterdir())
                 exported = Exported(model, runner(str(file), format))
-                measure(exported, dataset, format, precision, PACKAGES[format], total)
+                measure(exported, network, dataset, format, precision, PACKAGES[format], total)
 
 
-def measure(model, dataset, format, precision, package, size):
+def milliseconds(run, network, images, rounds=40):
+    """Median times of a function and of TensorFlow's network, in turn."""
+    tensor, times = tf.constant(images), {"run": [], "network": []}
+    calls = {"run": lambda: run(images), "network": lambda: network(tensor)["scores"].numpy()}
+    for round_ in range(rounds + 3):
+        for name, call in calls.items():
+            time.sleep(0.02)  # threads of the other runtime spin for a while
+            call()
+            start = time.perf_counter()
+            call()
+            if round_ >= 3:
+                times[name].append(1000 * (time.perf_counter() - start))
+    return [float(np.median(times[name])) for name in ("run", "network")]
+
+
+def measure(model, network, dataset, format, precision, package, size):
+    images = np.asarray(next(iter(dataset))["images"], "float32")
+    run_time, network_time = milliseconds(model.run, network, images)
     metrics = coco_metrics(
         detect_dataset(model, dataset, verbose=0), class_names_of(model, dataset)
     )
@@ -96,6 +118,9 @@ def measure(model, dataset, format, precision, package, size):
         "megabytes": round(size / 1e6, 2),
         "AP": round(float(metrics["AP"]), 4),
         "AP50": round(float(metrics["AP50"]), 4),
+        "milliseconds": round(run_time, 2),
+        "network_milliseconds": round(network_time, 2),
+        "over_network": round(run_time / network_time, 3),
     }
     append(Path(__file__).parent / "formats.csv", row)
 

@@ -1,6 +1,6 @@
 """AP, time and size of nano_bccd in every exported format, on BCCD's validation split.
 
-    python benchmarks/formats.py --data voc:BCCD:val --calibration voc:BCCD:train
+    python benchmarks/formats.py --data voc:BCCD:val --calibration voc:BCCD:train --folder /tmp/a
 
 Every image is resized to 240 x 320, one per batch. Times are medians of one image from pixels to
 detections; `network_milliseconds` is TensorFlow's graph of the network alone, without decoding, in
@@ -11,7 +11,6 @@ import argparse
 import datetime
 import importlib.metadata
 import os
-import tempfile
 import time
 from pathlib import Path
 
@@ -64,29 +63,37 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", required=True)
     parser.add_argument("--calibration", required=True, help="100 images of it, for int8")
+    parser.add_argument("--folder", type=Path, required=True, help="of the files; they are reused")
+    parser.add_argument("--export-only", action="store_true")
     arguments = parser.parse_args()
 
     model = keras_gflv2.GFLV2.from_preset("nano_bccd")
+    kinds = [(format, p) for format, (_, precisions, _) in FORMATS.items() for p in precisions]
+    files = {kind: export(model, *kind, arguments) for kind in kinds}
+    if arguments.export_only:
+        return
     names = model.class_names
     dataset = load_data(arguments.data, batch_size=1, image_size=SIZE, class_names=names)
     model.run = model.predict_on_batch
     network = tf.function(lambda images: model(images, training=False))
     measure(model, network, dataset, "keras", "float32", "keras", 0)
-    with tempfile.TemporaryDirectory() as folder:
-        for format, (ending, precisions, _) in FORMATS.items():
-            for precision in precisions:
-                file = Path(folder) / format / precision / f"detector{ending}"
-                options = {"precision": precision}
-                if format == "litert":
-                    options["size"] = PADDED
-                elif precision == "int8":
-                    options["calibration"] = load_data(
-                        arguments.calibration, batch_size=1, image_size=SIZE
-                    )
-                export_format(model, file, format, **options)
-                total = sum(written.stat().st_size for written in file.parent.iterdir())
-                exported = Exported(model, runner(str(file), format))
-                measure(exported, network, dataset, format, precision, PACKAGES[format], total)
+    for (format, precision), file in files.items():
+        total = sum(written.stat().st_size for written in file.parent.iterdir())
+        exported = Exported(model, runner(str(file), format))
+        measure(exported, network, dataset, format, precision, PACKAGES[format], total)
+
+
+def export(model, format, precision, arguments):
+    """The file of a format and precision, written if it does not exist."""
+    file = arguments.folder / format / precision / f"detector{FORMATS[format][0]}"
+    options = {"precision": precision}
+    if format == "litert":
+        options["size"] = PADDED
+    elif precision == "int8":
+        options["calibration"] = load_data(arguments.calibration, batch_size=1, image_size=SIZE)
+    if not file.exists():
+        export_format(model, file, format, **options)
+    return file
 
 
 def milliseconds(run, network, images, rounds=40):

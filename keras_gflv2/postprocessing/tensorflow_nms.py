@@ -1,11 +1,28 @@
 """Non-maximum suppression by TensorFlow's own operator, where it can be used."""
 
+import contextlib
+import contextvars
+
 import keras
+
+IS_ALLOWED = contextvars.ContextVar("whether graphs may have operators that only TensorFlow has")
+
+
+@contextlib.contextmanager
+def forbidden():
+    """Graphs that are traced inside become those of another runtime: without the operator."""
+    token = IS_ALLOWED.set(False)
+    try:
+        yield
+    finally:
+        IS_ALLOWED.reset(token)
 
 
 def applies(iou_threshold):
     """Whether the operator can be used: on TensorFlow without XLA, for one threshold in 0..1."""
     if keras.backend.backend() != "tensorflow" or not isinstance(iou_threshold, (int, float)):
+        return False
+    if not IS_ALLOWED.get(True):
         return False
     import tensorflow as tf
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext

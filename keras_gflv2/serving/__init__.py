@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 from keras_gflv2.serving.client import ServingClient, ServingError
 
 if TYPE_CHECKING:
-    from keras_gflv2.serving.formats import export_format
+    from keras_gflv2.serving.formats import export_format, load_openvino
     from keras_gflv2.serving.saved_model import export_saved_model
 
-__all__ = ["ServingClient", "ServingError", "export_format", "export_saved_model"]
+__all__ = ["ServingClient", "ServingError", "export_format", "export_saved_model", "load_openvino"]
 
 
 def __getattr__(name):  # at first use: the client needs neither Keras nor TensorFlow
@@ -16,6 +16,10 @@ def __getattr__(name):  # at first use: the client needs neither Keras nor Tenso
         from keras_gflv2.serving.formats import export_format
 
         return export_format
+    if name == "load_openvino":
+        from keras_gflv2.serving.formats import load_openvino
+
+        return load_openvino
     if name == "export_saved_model":
         from keras_gflv2.serving.saved_model import export_saved_model
 

@@ -10,11 +10,11 @@ from keras_gflv2.serving.saved_model import in_tensorflow
 # Format: (ending of its file, precisions, the first is the default, what converts into it).
 FORMATS = {
     "onnx": (".onnx", ("float32", "int8"), "tf2onnx"),
-    "openvino": (".xml", ("float32", "float16", "int8"), "openvino"),
+    "openvino": (".xml", ("float32", "float16", "bfloat16", "int8"), "openvino"),
     "litert": (".tflite", ("float32", "float16", "int8"), None),
 }
-# For `openvino.Core().compile_model(file, "CPU", OPENVINO_FLOAT32)`. The same option in a file's
-# `rt_info` is not followed (OpenVINO 2026.4).
+ALIASES = {"bf16": "bfloat16"}
+# For `openvino.Core().compile_model(file, "CPU", OPENVINO_FLOAT32)`, see `load_openvino`.
 OPENVINO_FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
 # What int8 with a calibration set needs, and what quantizes.
 QUANTIZERS = {
@@ -30,17 +30,24 @@ def export_format(model, file, format, *, precision="float32", size=None, calibr
 
     Input "images" (B, H, W, 3) float32 RGB in 0..255; outputs as of `model.predict`: "boxes",
     "classes", "confidence", "num_detections". ONNX and OpenVINO take any B, H and W. LiteRT has no
-    operation for some of what changing sizes need: B is 1, H and W are fixed. Compile
-    OpenVINO files with `OPENVINO_FLOAT32`: its default on processors that have bfloat16 is to
-    compute in that, which moves boxes by half a pixel; a file cannot say otherwise.
+    operation for some of what changing sizes need: B is 1, H and W are fixed.
+
+    NMS is the operator of the runtime, with the results of the package's own. The decoder must be a
+    `PredictionDecoder` with an `nms_iou_threshold` of at least 0 and below 1; any other is exported
+    as it is computed in TensorFlow, which works and is slower.
+
+    Compile OpenVINO files by `load_openvino`, or with `OPENVINO_FLOAT32`: the default of OpenVINO
+    on processors that have bfloat16 is to compute in that, which moves boxes by half a pixel.
 
     Args:
         model: a dense detector, on any backend.
         file: path to write: .onnx; .xml, with the weights beside it in .bin; .tflite.
         format: "onnx", "openvino" or "litert".
-        precision: "float32"; "float16" stores weights in half the size (OpenVINO, LiteRT); "int8"
-            stores them in a quarter: convolutions run in int8 with ranges from a calibration set
-            (ONNX, OpenVINO), or with ranges taken while it runs (LiteRT).
+        precision: "float32"; "float16" stores weights in half the size (OpenVINO, LiteRT);
+            "bfloat16" or "bf16" does so too, and computes in it if the file is compiled by
+            `load_openvino` (OpenVINO); "int8" stores them in a quarter: convolutions run in int8
+            with ranges from a calibration set (ONNX, OpenVINO), or with ranges taken while it runs
+            (LiteRT).
         size: (height, width) of LiteRT's input; `model.image_size` on multiples of 32 if None.
         calibration: for int8 in ONNX and OpenVINO, a dataset of this package or batches of images
             (B, H, W, 3) like those to come. The first 100 batches are used.
@@ -59,6 +66,7 @@ def export_format(model, file, format, *, precision="float32", size=None, calibr
     file = Path(file)
     if file.suffix != ending:
         raise ValueError(f"A file of the format {format} ends with {ending}, got {file}.")
+    precision = ALIASES.get(precision, precision)
     if precision not in precisions:
         raise ValueError(f"{format} is written as {' or '.join(precisions)}, not {precision!r}.")
     if module:
@@ -88,6 +96,30 @@ def export_format(model, file, format, *, precision="float32", size=None, calibr
         for written in sorted(temporary.parent.iterdir()):
             shutil.move(written, file.parent / written.name)
     return str(file)
+
+
+def load_openvino(file, device="CPU"):
+    """Compiles an exported OpenVINO file for the precision that it was exported in.
+
+    The file says so where OpenVINO keeps its runtime options, which OpenVINO (2026.4) does not
+    follow by itself. Processors without bfloat16 compute float32 instead of it.
+
+    Args:
+        file: path of the .xml.
+        device: of OpenVINO.
+
+    Returns:
+        `openvino.CompiledModel`.
+    """
+    _require("openvino", "openvino")
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(file)
+    name = "INFERENCE_PRECISION_HINT"
+    return core.compile_model(
+        model, device, {name: model.get_rt_info(["runtime_options", name]).value}
+    )
 
 
 def _require(module, format):

@@ -7,6 +7,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_gflv2.grid import padded
+from keras_gflv2.postprocessing import tensorflow_nms
 from keras_gflv2.serving.candidates import Candidates, has_standard_nms
 from keras_gflv2.serving.folding import fold_batch_norm
 
@@ -48,15 +49,19 @@ def _write_onnx(model, file):
 def _write_openvino(model, file, precision):
     import openvino
 
+    from keras_gflv2.serving.openvino_group_norms import fuse_group_norms
     from keras_gflv2.serving.openvino_nms import append_nms, ignore_order_of_equals
 
     function, nms = _up_to_nms(model)
     with _saved(model, function) as folder:
         converted = openvino.convert_model(folder)
+        fuse_group_norms(converted)
         ignore_order_of_equals(converted)
         if nms:
             converted = append_nms(converted, **nms)
-        openvino.save_model(converted, file, compress_to_fp16=precision == "float16")
+        hint = "bf16" if precision == "bfloat16" else "f32"
+        converted.set_rt_info(hint, ["runtime_options", "INFERENCE_PRECISION_HINT"])
+        openvino.save_model(converted, file, compress_to_fp16=precision != "float32")
 
 
 def _litert(model, size, precision):
@@ -102,7 +107,8 @@ def _detections(model, shape):
     """What the decoder of a model makes of images of a shape."""
 
     def detections(images):
-        return model.decode_predictions(model(images, training=False), images)
+        with tensorflow_nms.forbidden():
+            return model.decode_predictions(model(images, training=False), images)
 
     signature = [tf.TensorSpec(shape, tf.float32, "images")]
     return tf.function(detections, input_signature=signature)

@@ -122,9 +122,11 @@ class DetectorInference(keras.Model):
             batch_size: images of one padded size are run together, at most so many.
             predict: function that finds the detections of a batch. Default: this model's; the
                 `predict_on_batch` of a `TestTimeAugmentation`, for example.
-            padding_multiple: pads to multiples of so many pixels, itself a multiple of 32. With
-                128 or 256 a folder of many sizes has few padded sizes, which JAX compiles sooner;
-                but the network sees the padding, and scores change a little.
+            padding_multiple: pads to multiples of so many pixels instead, itself a multiple of 32.
+                A folder of many sizes has few padded sizes then, which JAX compiles sooner, but
+                the network sees the padding, and detections differ: of `nano_bccd` on BCCD, scores
+                by 0.025 on average with 128 (AP 0.594) and by 0.040 with 256 (AP 0.567; 0.586
+                with 32).
 
         Returns:
             List of a dictionary per image: "boxes" (n, 4) float32 xyxy in pixels of that image,

@@ -32,10 +32,11 @@ def _run(model, inputs, operation_fn):
     nodes = [n for depth in depths for n in model._nodes_by_depth[depth] if not n.is_input]
     readers = collections.Counter(id(x) for node in nodes for x in node.input_tensors)
     readers.update(id(x) for x in model.outputs)
-    maps = dict(zip((id(x) for x in model.inputs), inputs))
     new_maps = {
         id(x) for node in nodes if isinstance(node.operation, MAKE_NEW_MAPS) for x in node.outputs
     }
+    left = readers.copy()
+    maps = dict(zip((id(x) for x in model.inputs), inputs))
     for node in nodes:
         args, kwargs = node.arguments.fill_in(maps)
         *_, last = map(id, node.input_tensors)
@@ -44,8 +45,8 @@ def _run(model, inputs, operation_fn):
         results = operation_fn(node.operation)(*args, **kwargs)
         del args, kwargs
         for tensor in map(id, node.input_tensors):
-            readers[tensor] -= 1
-            if not readers[tensor]:
+            left[tensor] -= 1
+            if not left[tensor]:
                 del maps[tensor]
         maps.update(zip((id(x) for x in node.outputs), keras.tree.flatten(results)))
         del results

@@ -10,6 +10,7 @@ from keras_gflv2.grid import AnchorGrid
 from keras_gflv2.layer_settings import CompositeLayer
 from keras_gflv2.layers.conv2d import Conv2D
 from keras_gflv2.layers.group_normalization import GroupNormalization
+from keras_gflv2.layers.overwriting import rectify
 from keras_gflv2.layers.quality.quality import LevelFeatures, NoQuality
 from keras_gflv2.representations import GeneralDistribution
 
@@ -240,9 +241,7 @@ class DenseHead(CompositeLayer):
 def _apply_tower(tower, x):
     for conv, norm in tower:
         x = conv(x)
-        # Nobody else reads these maps.
-        x = x if norm is None else norm(x, overwrite=True)
-        x = x.relu_() if keras.backend.backend() == "torch" else ops.relu(x)
+        x = rectify(x if norm is None else norm(x, overwrite=True))
     return x
 
 

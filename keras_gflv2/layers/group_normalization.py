@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_gflv2.layers.batch_normalization import takes_torch_kernels
+from keras_gflv2.layers.overwriting import may_overwrite
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
@@ -20,6 +21,7 @@ class GroupNormalization(keras.layers.GroupNormalization):
             return super().call(inputs)
         from keras_gflv2.layers import torch_ops
 
+        overwrite = overwrite and may_overwrite(inputs)
         outputs = torch_ops.group_normalization(
             inputs, self.groups, self.gamma, self.beta, self.epsilon, overwrite
         )

@@ -71,6 +71,10 @@ def group_normalization(inputs, groups, scale, offset, epsilon, overwrite=False)
         mean = mean.expand(-1, -1, -1, -1, inputs.shape[-1] // groups).flatten(-2)
     in_place = overwrite and inputs.dtype == mean.dtype
     centered = inputs.sub_(mean) if in_place else inputs - mean
+    if torch.is_grad_enabled() and not centered.requires_grad:
+        # The gradients of scale and offset alone crash PyTorch 2.13 in channels-last memory.
+        wanted = any(w is not None and w.requires_grad for w in (scale, offset))
+        centered = centered.detach().requires_grad_(wanted)
     return _channels_last(F.group_norm(_channels_first(centered), groups, scale, offset, epsilon))
 
 

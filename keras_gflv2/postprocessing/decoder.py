@@ -38,9 +38,6 @@ class PredictionDecoder(keras.layers.Layer):
         after the last detection. A replacement may leave out "locations".
     """
 
-    # Whether only operations are used that other runtimes have too; exports set it.
-    portable = False
-
     def __init__(
         self,
         score_threshold: float = 0.05,
@@ -119,7 +116,6 @@ class PredictionDecoder(keras.layers.Layer):
             score_threshold=score_threshold,
             iou_threshold=iou_threshold,
             max_detections=self.max_detections,
-            portable=self.portable,
         )
 
     def present(self, kept, boxes, locations):

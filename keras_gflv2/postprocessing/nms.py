@@ -22,7 +22,6 @@ def non_max_suppression(
     score_threshold=0.05,
     iou_threshold=0.6,
     max_detections=100,
-    portable=False,
 ):
     """The result of greedy NMS within each class, exactly, on every backend.
 
@@ -40,8 +39,6 @@ def non_max_suppression(
         score_threshold: scores must be greater; a number, or (B, 1, 1) for each image its own.
         iou_threshold: greater overlaps suppress; likewise.
         max_detections: D, the length of the result.
-        portable: whether to do without TensorFlow's operator of NMS, for graphs that become those
-            of another runtime.
 
     Returns:
         Dict of "confidence" (B, D) float32, "classes" (B, D) int32 and "indices" (B, D) int32 into
@@ -50,7 +47,7 @@ def non_max_suppression(
     num_classes, batch = scores.shape[-1], ops.shape(scores)[0]
     scores = ops.reshape(ops.cast(scores, "float32"), (batch, -1))  # (B, M * C)
     threshold = ops.reshape(ops.convert_to_tensor(score_threshold, dtype="float32"), (-1, 1))
-    if not portable and tensorflow_nms.applies(iou_threshold):
+    if tensorflow_nms.applies(iou_threshold):
         select = tensorflow_nms.select
     else:
         select = _select

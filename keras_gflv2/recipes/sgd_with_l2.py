@@ -48,10 +48,13 @@ class SGDWithL2(keras.optimizers.Optimizer):
         self.assign_sub(variable, learning_rate * velocity)
 
     def _update_torch(self, gradient, variable, momentum, learning_rate):
-        """The same in place: copies of all weights would take as long as a tenth of the step."""
-        velocity = momentum.value.mul_(self.momentum).add_(gradient)
-        velocity.add_(variable.value, alpha=self.l2)
-        variable.value.addcmul_(velocity, learning_rate, value=-1)
+        """The same in place: new tensors of all weights took a tenth of a step."""
+        import torch
+
+        weights, velocity = variable.value, momentum.value
+        with torch.no_grad():
+            velocity.mul_(self.momentum).add_(gradient).add_(weights, alpha=self.l2)
+            weights.addcmul_(velocity, learning_rate, value=-1)
 
     def _update_tensorflow(self, gradient, variable, momentum, learning_rate):
         """The same by an operation of TensorFlow that writes into the variables.

@@ -1,9 +1,11 @@
+import contextlib
+
 import keras
 import numpy as np
 import pytest
 from common import golden, to_numpy
 
-from keras_gflv2.postprocessing import PredictionDecoder, nms
+from keras_gflv2.postprocessing import PredictionDecoder, nms, tensorflow_nms
 from keras_gflv2.postprocessing.ranking import best
 
 
@@ -77,12 +79,15 @@ def crowded(rng, count, side, images=3):
     return np.concatenate([corner, corner + size], -1).astype("float32")
 
 
-WAYS = pytest.mark.parametrize("portable", [False, True])
+@pytest.fixture(params=[True, False], ids=["TensorFlow's operator", "portable"])
+def each_way(request):
+    with contextlib.nullcontext() if request.param else tensorflow_nms.forbidden():
+        yield
 
 
-@WAYS
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("portion", [7, 64, 1000])
-def test_the_result_does_not_depend_on_how_candidates_are_taken(portion, portable, monkeypatch):
+def test_the_result_does_not_depend_on_how_candidates_are_taken(portion, monkeypatch):
     """Crowded boxes, so that few of many candidates survive and later portions are needed; whole
     pixels, so that overlaps equal the threshold; and few different scores."""
     monkeypatch.setattr(nms, "CANDIDATES", portion)
@@ -91,20 +96,20 @@ def test_the_result_does_not_depend_on_how_candidates_are_taken(portion, portabl
     boxes = crowded(rng, 90, 30)
     scores = rng.integers(1, 20, (3, 90, 4)).astype("float32") / 20
     scores[2] = 0.01  # an image without a candidate
-    counts = assert_greedy(scores, boxes, 0.2, 0.5, 40, portable=portable)
+    counts = assert_greedy(scores, boxes, 0.2, 0.5, 40)
     assert counts[0] > 10 and counts[2] == 0
 
 
-@WAYS
-def test_overlaps_that_equal_the_threshold_are_kept(portable):
+@pytest.mark.usefixtures("each_way")
+def test_overlaps_that_equal_the_threshold_are_kept():
     boxes = np.float32([[[0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 6], [0, 0, 10, 10]]])
     scores = np.float32([[[0.5], [0.5], [0.5], [0.5]]])
-    assert assert_greedy(scores, boxes, 0.5 - 1e-6, 0.5, 3, portable=portable) == [2]
-    assert assert_greedy(scores, boxes, 0.5, 0.5, 3, portable=portable) == [0]
+    assert assert_greedy(scores, boxes, 0.5 - 1e-6, 0.5, 3) == [2]
+    assert assert_greedy(scores, boxes, 0.5, 0.5, 3) == [0]
 
 
-@WAYS
-def test_five_hundred_objects_of_eighty_classes(portable):
+@pytest.mark.usefixtures("each_way")
+def test_five_hundred_objects_of_eighty_classes():
     """Several boxes around each of them."""
     rng = np.random.default_rng(0)
     corner = np.repeat(rng.uniform(0, 1200, (1, 500, 2)), 4, axis=1) + rng.normal(size=(1, 2000, 2))
@@ -112,31 +117,29 @@ def test_five_hundred_objects_of_eighty_classes(portable):
     scores = np.where(rng.random((1, 2000, 80)) < 0.01, rng.random((1, 2000, 80)), 0.0)
     scores[0, np.arange(2000), np.repeat(rng.integers(0, 80, 500), 4)] = rng.uniform(0.3, 1, 2000)
     scores = scores.astype("float32")
-    assert assert_greedy(scores, boxes, 0.05, 0.6, 100, portable=portable) == [100]
-    assert assert_greedy(scores, boxes, 0.29, 0.6, 700, portable=portable)[0] > 490
+    assert assert_greedy(scores, boxes, 0.05, 0.6, 100) == [100]
+    assert assert_greedy(scores, boxes, 0.29, 0.6, 700)[0] > 490
 
 
-@WAYS
-def test_thousands_of_candidates_of_one_object(portable):
+@pytest.mark.usefixtures("each_way")
+def test_thousands_of_candidates_of_one_object():
     """The first thousand leave one: others come later."""
     rng = np.random.default_rng(1)
     boxes = np.float32([[10, 10, 110, 110]]) + rng.uniform(0, 1, (1, 2500, 4)).astype("float32")
     scores = rng.uniform(0.5, 1, (1, 2500, 1)).astype("float32")
     boxes[0, -5:] += np.arange(1, 6)[:, None] * 200
     scores[0, -5:] = 0.1
-    assert assert_greedy(scores, boxes, 0.05, 0.6, 10, portable=portable) == [6]
+    assert assert_greedy(scores, boxes, 0.05, 0.6, 10) == [6]
 
 
-@WAYS
-def test_thresholds_of_each_image(portable):
+@pytest.mark.usefixtures("each_way")
+def test_thresholds_of_each_image():
     rng = np.random.default_rng(2)
     boxes, scores = crowded(rng, 200, 60), rng.random((3, 200, 2)).astype("float32")
     thresholds = [0.2, 0.9, 0.5], [0.6, 0.3, 0.0]
     by_image = (np.float32(values)[:, None, None] for values in thresholds)
     names = ("score_threshold", "iou_threshold")
-    found = to_numpy(
-        nms.non_max_suppression(scores, boxes, **dict(zip(names, by_image)), portable=portable)
-    )
+    found = to_numpy(nms.non_max_suppression(scores, boxes, **dict(zip(names, by_image))))
     for i, (score, overlapping) in enumerate(zip(*thresholds)):
         expected = greedy(scores[i], boxes[i], score, overlapping, 100)
         count = (found["classes"][i] >= 0).sum()

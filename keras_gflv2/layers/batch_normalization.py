@@ -1,5 +1,7 @@
 """Batch normalization with frozen or live statistics."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -33,7 +35,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if takes_torch_kernels(self, inputs, mask):
             if not (training and self.trainable):
                 return _by_running_statistics(self, inputs)
-            if number_of_replicas() == 1:
+            # PyTorch refuses a single cell, which has no unbiased variance.
+            if number_of_replicas() == 1 and math.prod(inputs.shape[:3]) > 1:
                 return self._by_torch_statistics(inputs)
         return super().call(inputs, training=training, mask=mask)
 

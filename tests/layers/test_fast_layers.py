@@ -74,6 +74,10 @@ def test_batch_normalization(policy, options):
     assert_equal(BatchNormalization(**options, trainable=False), frozen, inputs, **tolerance)
 
 
+def test_batch_normalization_of_a_single_cell():
+    assert_equal(BatchNormalization(), keras.layers.BatchNormalization(), maps(1, 1, 1, 8))
+
+
 def test_running_statistics_train_scale_and_offset_alone():
     inputs = maps(2, 5, 6, 8)
     found = trained(RunningBatchNormalization(), inputs)
@@ -89,6 +93,18 @@ def test_group_normalization(policy):
     tolerance = {"atol": 1e-4} if policy == "float32" else {"rtol": 2e-2, "atol": 2e-2}
     ours, kerass = GroupNormalization(**options), keras.layers.GroupNormalization(**options)
     assert_equal(ours, kerass, maps(2, 5, 6, 8), **tolerance)
+
+
+@pytest.mark.parametrize("trains", ["nothing", "the input"])
+def test_group_normalization_after_a_frozen_layer_trains(trains):
+    """PyTorch's gradients of scale and offset crash where the input wants none."""
+    before = Conv2D(8, 1, trainable=trains == "the input")
+    norm = GroupNormalization(4)
+    model = keras.Sequential([keras.Input((None, None, 3)), before, norm])
+    model.compile(keras.optimizers.SGD(0.1), loss="mse", jit_compile=False)
+    norm.gamma.assign(2 * np.ones(8))
+    model.train_on_batch(maps(1, 4, 4, 3), np.zeros((1, 4, 4, 8)))
+    assert to_numpy(norm.gamma.value).max() < 2
 
 
 def test_group_normalization_of_a_large_mean_and_a_small_deviation():

@@ -19,6 +19,10 @@ def conv2d(inputs, kernel, bias, strides, padding, dilation_rate, groups):
     """
     kernel = ops.convert_to_tensor(kernel)
     bias = None if bias is None else ops.convert_to_tensor(bias)
+    if inputs.shape[2] == 1 and max(strides) > 1:
+        # Of a map one cell wide, PyTorch 2.13 leaves gradients of bfloat16 kernels unwritten where
+        # the kernel only meets padding, unless the padding is part of the map.
+        inputs, padding = F.pad(inputs, (0, 0, padding[1], padding[1])), (padding[0], 0)
     return _channels_last(
         F.conv2d(
             _channels_first(inputs), _weight(kernel), bias, strides, padding, dilation_rate, groups

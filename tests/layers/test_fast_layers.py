@@ -58,6 +58,23 @@ def test_convolution(options):
     assert_equal(Conv2D(8, **options), keras.layers.Conv2D(8, **options), maps(2, 7, 9, 4))
 
 
+@pytest.mark.parametrize("height", [1, 4])
+def test_a_kernel_learns_nothing_where_it_only_meets_padding(height):
+    """Left and right of a map one cell wide, as P6 is of small images."""
+    layer = Conv2D(16, 3, strides=2, use_bias=False, dtype="mixed_bfloat16")
+    inputs = maps(2, height, 1, 16)
+    layer.build(inputs.shape)
+    for _ in range(10):  # PyTorch left these gradients to what was in memory before
+        np.full((100, 3, 3, 16, 16), 1e20, "float32")
+        before = to_numpy(layer.kernel.value).copy()
+        model = keras.Sequential([layer])
+        model.compile(keras.optimizers.SGD(0.1), loss="mse", jit_compile=False)
+        model.train_on_batch(inputs, np.zeros((2, (height + 1) // 2, 1, 16), "float32"))
+        after = to_numpy(layer.kernel.value)
+        np.testing.assert_array_equal(after[:, [0, 2]], before[:, [0, 2]])
+        assert np.abs(after - before)[:, 1].max() > 0
+
+
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 @pytest.mark.parametrize("options", [{}, {"center": False}, {"scale": False}], ids=str)
 def test_batch_normalization(policy, options):

@@ -5,7 +5,7 @@
 
 Groups of measurements run one after another, and what was measured stands in benchmarks/speed.csv
 after each: a run that was stopped goes on where it was (`--restart` begins anew). The tables go to
-benchmarks/speed.md, the figure to docs/speed.svg.
+benchmarks/speed.md, the figure to docs/speed.svg; with another `--output`, both beside it.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from keras_gflv2.benchmarking.turns import Subject, Worker, WorkerError, measure
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 SHARED_PHOTOS = ROOT.parent / "shared" / "data" / "bccd"
+OUTPUT, FIGURE = HERE / "speed.csv", ROOT / "docs" / "speed.svg"
 BACKENDS = ("tensorflow", "jax", "torch")
 FORMATS = ("saved_model", "onnx", "openvino", "litert")
 PLAIN, PLAIN_COMPILED = "plain PyTorch", "plain PyTorch, torch.compile"
@@ -204,12 +205,16 @@ def named(size):
 # === Files ===
 
 
-def write_tables(rows, readme):
-    """benchmarks/speed.md, and between the marks of README.md if asked for."""
+def write_tables(rows, file, readme):
+    """A file of Markdown, and the same between the marks of README.md if asked for."""
+    if not rows:
+        return
     shown = [row for row in rows if row["group"] in ("large", "training", "small")]
-    parts = [speed_goals.table(rows), report.markdown(shown), report.described(shown)]
+    parts = [speed_goals.table(rows)]
+    if shown:
+        parts += [report.markdown(shown), report.described(shown)]
     text = "\n\n".join(part for part in parts if part) + "\n"
-    (HERE / "speed.md").write_text(text, encoding="utf-8")
+    file.write_text(text, encoding="utf-8")
     if readme:
         page = ROOT / "README.md"
         content = page.read_text(encoding="utf-8")
@@ -223,7 +228,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="small sizes and few turns")
     parser.add_argument("--restart", action="store_true", help="forget what was measured")
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
-    parser.add_argument("--output", type=Path, default=HERE / "speed.csv")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--readme", action="store_true", help="write README.md; measure nothing")
     arguments = parser.parse_args()
 
@@ -238,8 +243,9 @@ def main():
                 rows += [{"group": name, **row} for row in GROUPS[name](plan)]
                 report.write_csv(arguments.output, rows)
         rows = report.read_csv(arguments.output)
-        speed_plot.draw(rows, ROOT / "docs" / "speed.svg")
-    write_tables(rows, arguments.readme)
+        is_final = arguments.output == OUTPUT
+        speed_plot.draw(rows, FIGURE if is_final else arguments.output.with_suffix(".svg"))
+    write_tables(rows, arguments.output.with_suffix(".md"), arguments.readme)
 
 
 if __name__ == "__main__":

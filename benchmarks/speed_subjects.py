@@ -177,7 +177,7 @@ def _decoding(model, size, count):
     image = np.zeros((1, *size, 3), "float32")
     outputs = subjects.network_outputs(model, image)
     rng = np.random.default_rng(0)
-    shape = outputs["scores"].shape
+    shape = tuple(outputs["scores"].shape)
     scores = np.full(np.prod(shape), 0.01, "float32")
     chosen = rng.choice(scores.size, count, replace=False)
     scores[chosen] = rng.uniform(0.06, 0.9, count)

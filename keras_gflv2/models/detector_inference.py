@@ -124,9 +124,9 @@ class DetectorInference(keras.Model):
                 `predict_on_batch` of a `TestTimeAugmentation`, for example.
             padding_multiple: pads to multiples of so many pixels instead, itself a multiple of 32.
                 A folder of many sizes has few padded sizes then, which JAX compiles sooner, but
-                the network sees the padding, and detections differ: of `nano_bccd` on BCCD, scores
-                by 0.025 on average with 128 (AP 0.594) and by 0.040 with 256 (AP 0.567; 0.586
-                with 32).
+                the network sees the padding, and detections change: of 2048 that `nano_bccd` finds
+                in BCCD with 32, 16 % move by more than 10 pixels or are lost with 128, and 41 %
+                with 256.
 
         Returns:
             List of a dictionary per image: "boxes" (n, 4) float32 xyxy in pixels of that image,

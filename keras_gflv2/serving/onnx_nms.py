@@ -79,4 +79,8 @@ def append_nms(model, num_classes, iou_threshold, max_detections):
         more_rows=math.ceil(max_detections / num_classes),
     )
     joined = [(name, name) for name in ("scores", "corners", "candidate_boxes")]
-    return onnx.compose.merge_models(model, onnx.parser.parse_model(text), io_map=joined)
+    merged = onnx.compose.merge_models(model, onnx.parser.parse_model(text), io_map=joined)
+    # It lists the operators of both, and onnxruntime quantizes no model that has them twice.
+    del merged.opset_import[:]
+    merged.opset_import.extend(model.opset_import)
+    return merged

@@ -108,7 +108,12 @@ class EveryOtherLocation(PredictionDecoder):
 
 
 @pytest.mark.parametrize(
-    "format, ending", [("onnx", "onnx"), ("openvino", "xml"), ("litert", "tflite")]
+    "format, ending",
+    [
+        pytest.param("onnx", "onnx", marks=pytest.mark.slow),
+        pytest.param("openvino", "xml", marks=pytest.mark.slow),
+        ("litert", "tflite"),
+    ],
 )
 def test_decoders_of_users(format, ending, images, tmp_path):
     """They are exported as they are, without the operators of the runtimes."""

@@ -82,6 +82,7 @@ def test_openvino_in_half_precision(openvino_file, model, images, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_openvino_in_bfloat16(openvino_file, model, images, tmp_path):
     """The file is half as large, and computes in what it was exported for."""
     pytest.importorskip("openvino")

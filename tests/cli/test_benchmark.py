@@ -38,6 +38,7 @@ def test_operations_of_resnet_50_are_the_published_ones():
     assert count_operations(model, 800, 1344) == pytest.approx(436e9, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_command_measures_every_part(tmp_path, capsys):
     backend = keras.backend.backend()
     small_model().save(tmp_path / "small.keras")

@@ -91,9 +91,10 @@ class DetectorTraining(keras.Model):
             jit_compile: "auto" compiles with XLA on JAX only: on TensorFlow it would compile
                 anew, for seconds, for every image size.
             recompute: True computes maps inside the backbone's blocks and the head's towers a
-                second time for the gradients, instead of keeping them: a step takes less memory
-                and longer. Backbones of Keras, KerasCV and KerasHub, and those with live batch
-                statistics, keep theirs.
+                second time for the gradients, instead of keeping them. A step takes longer and, on
+                TensorFlow, less memory: 2.1 GB instead of 2.6 for ResNet-50 and 2 images of
+                640x640, next to nothing at 320x320. JAX on a CPU gains nothing. Backbones of Keras,
+                KerasCV and KerasHub, and those with live batch statistics, keep their maps.
             **kwargs: as in `keras.Model.compile`, e.g. `run_eagerly`, `steps_per_execution`.
 
         Raises:

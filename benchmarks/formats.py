@@ -1,17 +1,21 @@
-"""AP of nano_bccd on BCCD's validation split in every exported format.
+"""AP, time and size of nano_bccd in every exported format, on BCCD's validation split.
 
-    python benchmarks/formats.py --data voc:BCCD:val --calibration voc:BCCD:train
+    python benchmarks/formats.py --data voc:BCCD:val --calibration voc:BCCD:train --folder /tmp/a
 
-Every image is resized to 240 x 320, one a batch. Prints and appends rows to benchmarks/formats.csv.
+Every image is resized to 240 x 320, one per batch. Times are medians of one image from pixels to
+detections; `network_milliseconds` is TensorFlow's graph of the network alone, without decoding, in
+turn with each. Prints and appends rows to benchmarks/formats.csv.
 """
 
 import argparse
 import datetime
 import importlib.metadata
-import tempfile
+import os
+import time
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from serving_load import append
 
 import keras_gflv2
@@ -19,7 +23,7 @@ from keras_gflv2.cli.sources import load_data
 from keras_gflv2.contract import class_names_of
 from keras_gflv2.evaluation.coco import coco_metrics
 from keras_gflv2.evaluation.detections import detect_dataset
-from keras_gflv2.serving.formats import FORMATS, OPENVINO_FLOAT32, export_format
+from keras_gflv2.serving.formats import FORMATS, export_format, load_openvino
 
 SIZE = (240, 320)
 PADDED = (256, 320)  # as the loader pads batches
@@ -47,13 +51,11 @@ def runner(file, format):
         names = [output.name for output in session.get_outputs()]
         return lambda images: dict(zip(names, session.run(None, {"images": images})))
     if format == "openvino":
-        import openvino
-
-        compiled = openvino.Core().compile_model(file, "CPU", OPENVINO_FLOAT32)
+        compiled = load_openvino(file)
         return lambda images: {o.get_any_name(): v for o, v in compiled(images).items()}
     from ai_edge_litert.interpreter import Interpreter
 
-    run = Interpreter(file).get_signature_runner("serving_default")
+    run = Interpreter(file, num_threads=os.cpu_count()).get_signature_runner("serving_default")
     return lambda images: run(images=images)
 
 
@@ -61,30 +63,57 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", required=True)
     parser.add_argument("--calibration", required=True, help="100 images of it, for int8")
+    parser.add_argument("--folder", type=Path, required=True, help="of the files; they are reused")
+    parser.add_argument("--export-only", action="store_true")
     arguments = parser.parse_args()
 
     model = keras_gflv2.GFLV2.from_preset("nano_bccd")
+    kinds = [(format, p) for format, (_, precisions, _) in FORMATS.items() for p in precisions]
+    files = {kind: export(model, *kind, arguments) for kind in kinds}
+    if arguments.export_only:
+        return
     names = model.class_names
     dataset = load_data(arguments.data, batch_size=1, image_size=SIZE, class_names=names)
-    measure(model, dataset, "keras", "float32", "keras", 0)
-    with tempfile.TemporaryDirectory() as folder:
-        for format, (ending, precisions, _) in FORMATS.items():
-            for precision in precisions:
-                file = Path(folder) / format / precision / f"detector{ending}"
-                options = {"precision": precision}
-                if format == "litert":
-                    options["size"] = PADDED
-                elif precision == "int8":
-                    options["calibration"] = load_data(
-                        arguments.calibration, batch_size=1, image_size=SIZE
-                    )
-                export_format(model, file, format, **options)
-                total = sum(written.stat().st_size for written in file.parent.iterdir())
-                exported = Exported(model, runner(str(file), format))
-                measure(exported, dataset, format, precision, PACKAGES[format], total)
+    model.run = model.predict_on_batch
+    network = tf.function(lambda images: model(images, training=False))
+    measure(model, network, dataset, "keras", "float32", "keras", 0)
+    for (format, precision), file in files.items():
+        total = sum(written.stat().st_size for written in file.parent.iterdir())
+        exported = Exported(model, runner(str(file), format))
+        measure(exported, network, dataset, format, precision, PACKAGES[format], total)
 
 
-def measure(model, dataset, format, precision, package, size):
+def export(model, format, precision, arguments):
+    """The file of a format and precision, written if it does not exist."""
+    file = arguments.folder / format / precision / f"detector{FORMATS[format][0]}"
+    options = {"precision": precision}
+    if format == "litert":
+        options["size"] = PADDED
+    elif precision == "int8":
+        options["calibration"] = load_data(arguments.calibration, batch_size=1, image_size=SIZE)
+    if not file.exists():
+        export_format(model, file, format, **options)
+    return file
+
+
+def milliseconds(run, network, images, rounds=40):
+    """Median times of a function and of TensorFlow's network, in turn."""
+    tensor, times = tf.constant(images), {"run": [], "network": []}
+    calls = {"run": lambda: run(images), "network": lambda: network(tensor)["scores"].numpy()}
+    for round_ in range(rounds + 3):
+        for name, call in calls.items():
+            time.sleep(0.02)  # threads of the other runtime spin for a while
+            call()
+            start = time.perf_counter()
+            call()
+            if round_ >= 3:
+                times[name].append(1000 * (time.perf_counter() - start))
+    return [float(np.median(times[name])) for name in ("run", "network")]
+
+
+def measure(model, network, dataset, format, precision, package, size):
+    images = np.asarray(next(iter(dataset))["images"], "float32")
+    run_time, network_time = milliseconds(model.run, network, images)
     metrics = coco_metrics(
         detect_dataset(model, dataset, verbose=0), class_names_of(model, dataset)
     )
@@ -96,6 +125,9 @@ def measure(model, dataset, format, precision, package, size):
         "megabytes": round(size / 1e6, 2),
         "AP": round(float(metrics["AP"]), 4),
         "AP50": round(float(metrics["AP50"]), 4),
+        "milliseconds": round(run_time, 2),
+        "network_milliseconds": round(network_time, 2),
+        "over_network": round(run_time / network_time, 3),
     }
     append(Path(__file__).parent / "formats.csv", row)
 

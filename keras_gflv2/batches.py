@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_gflv2 import boxes as box_ops
 from keras_gflv2.contract import dense, unpack
+from keras_gflv2.replicas import compiles_each_shape
 
 ARRAYS_BATCH_SIZE = 8  # images of arrays that run together
 
@@ -87,3 +88,25 @@ def to_xyxy(boxes, bounding_box_format, height, width):
         return boxes
     boxes = box_ops.convert(boxes, bounding_box_format, "xyxy", height, width)
     return keras.ops.convert_to_numpy(boxes)
+
+
+def in_few_lengths(model, predict, inputs, batch_size):
+    """`predict(inputs)`, without a new length for each rest where each shape is compiled.
+
+    There a batch of less than `batch_size` images runs image by image, so that a size has two
+    shapes to compile, of `batch_size` images and of one, whatever the number of images.
+
+    Args:
+        model: what `predict` runs.
+        predict: function of a dictionary of arrays that returns one.
+        inputs: dictionary of arrays of B rows, at most `batch_size`.
+        batch_size: images of the batches of which this may be the rest.
+    """
+    size = len(inputs["images"])
+    if size in (1, batch_size) or not compiles_each_shape(model):
+        return predict(inputs)
+    rows = [predict({k: v[i : i + 1] for k, v in inputs.items()}) for i in range(size)]
+    return {
+        key: np.concatenate([keras.ops.convert_to_numpy(row[key]) for row in rows])
+        for key in rows[0]
+    }

@@ -48,6 +48,20 @@ def iou(a, b, epsilon=1e-6):
     return shared / ops.maximum(area(a) + area(b) - shared, epsilon)
 
 
+def pairwise_iou(a, b, epsilon=1e-6):
+    """Intersection over union (..., K, L) of each of `a` (..., K, 4) with each of `b` (..., L, 4).
+
+    The numbers of `iou`, several times as fast for many pairs: coordinate by coordinate.
+    """
+    ax1, ay1, ax2, ay2 = (a[..., i, None] for i in range(4))
+    bx1, by1, bx2, by2 = (b[..., None, :, i] for i in range(4))
+    width = ops.maximum(ops.minimum(ax2, bx2) - ops.maximum(ax1, bx1), 0.0)
+    height = ops.maximum(ops.minimum(ay2, by2) - ops.maximum(ay1, by1), 0.0)
+    shared = width * height
+    areas = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1)
+    return shared / ops.maximum(areas - shared, epsilon)
+
+
 def giou(a, b, epsilon=1e-7):
     """Generalized IoU in -1..1 (Rezatofighi et al., 2019) of the boxes `a` and `b` (..., 4)."""
     shared = intersection(a, b)

@@ -24,6 +24,23 @@ def build_optimizer(optimizer, variables):
         average.assign(keras.ops.convert_to_numpy(variable).copy())
 
 
+def order_like_weights(optimizer):
+    """Gives what an optimizer keeps of each weight that weight's order in memory, on PyTorch.
+
+    Kernels have one of their own (`layers.torch_ops`), and operations on tensors of different
+    orders are ten times slower. What an optimizer computes is the same in any order.
+    """
+    optimizer = inner_optimizer(optimizer)
+    variables = optimizer._trainable_variables
+    for kept in list(vars(optimizer).values()):
+        if kept is variables or not isinstance(kept, list) or len(kept) != len(variables):
+            continue
+        for variable, own in zip(variables, kept):
+            if getattr(own, "shape", None) == variable.shape:
+                ordered = variable.value.detach().clone()  # which keeps the order
+                own.value.data = ordered.to(own.value.dtype).copy_(own.value)
+
+
 def averages(optimizer):
     """Pairs of a variable and its average; none where the optimizer does not average."""
     optimizer = inner_optimizer(optimizer)

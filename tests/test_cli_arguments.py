@@ -10,7 +10,7 @@ import h5py
 import pytest
 from cli_commands import DATA, TINY, fails
 
-from keras_gflv2 import cli
+from keras_gflv2 import cli, recipes
 from keras_gflv2.cli import sources, train
 
 
@@ -183,3 +183,7 @@ def test_a_reader_who_has_enough_ends_the_command_quietly(monkeypatch, capsys):
         patch.setattr(sys, "stdout", closed)
         assert cli.main(["presets"]) == cli.EXIT_BROKEN_PIPE
     assert capsys.readouterr().err == ""
+
+
+def test_train_offers_every_recipe():
+    assert set(train.RECIPES) == set(recipes.RECIPES)

@@ -12,6 +12,7 @@ from keras_gflv2.backbones.resnet import (
     ResNetBuilder,
     check_arguments,
 )
+from keras_gflv2.layers.overwriting import Add
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
@@ -92,7 +93,7 @@ class Res2NetBuilder(ResNetBuilder):
         for i, part in enumerate(parts[:-1]):
             # The first block of a stage has parts of another size than its results.
             if results and not first:
-                add = keras.layers.Add(dtype=self.dtype, name=f"{name}_add_{i}")
+                add = Add(dtype=self.dtype, name=f"{name}_add_{i}")
                 part = add([results[-1], part])
             part = self.conv_norm(
                 part, width, 3, stride, f"{name}_convs_{i}", f"{name}_bns_{i}", stage=stage

@@ -3,6 +3,8 @@
 import keras
 
 from keras_gflv2.backbones import presets
+from keras_gflv2.backbones.blocks import RecomputedBlocks
+from keras_gflv2.backbones.frugal import FrugalModel
 from keras_gflv2.layer_settings import LayerSettings
 from keras_gflv2.layers.batch_normalization import (
     BatchNormalization,
@@ -10,7 +12,9 @@ from keras_gflv2.layers.batch_normalization import (
 )
 from keras_gflv2.layers.conv2d import Conv2D
 from keras_gflv2.layers.deformable_conv import DeformableConv2D
+from keras_gflv2.layers.overwriting import Add, ReLU
 from keras_gflv2.layers.reverse_channels import ReverseChannels
+from keras_gflv2.layers.stem_pooling import StemPooling
 
 # Blocks a stage; depths from 50 on use bottlenecks.
 STAGE_BLOCKS = {
@@ -27,7 +31,7 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 STYLES = ("pytorch", "caffe")
 
 
-class PyramidBackbone(keras.Model):
+class PyramidBackbone(FrugalModel):
     """What ResNet and Res2Net share: stages of blocks, frozen up to one of them.
 
     Args:
@@ -45,8 +49,22 @@ class PyramidBackbone(keras.Model):
             setattr(self, key, value)
         self._arguments = tuple(config)
         self.layer_settings = LayerSettings(self)
+        self._recomputed_blocks = None
         if not trainable:
             self.trainable = False
+
+    def recompute(self, value):
+        """Whether a training step computes the maps inside the blocks again, instead of keeping
+        them; not with live statistics, which it would update twice."""
+        self._recomputed_blocks = None
+        if value and self.batch_norm_statistics == "running":
+            ends = [layer.name for layer in self.layers if layer.name.endswith("_out")]
+            self._recomputed_blocks = RecomputedBlocks(self, ends)
+
+    def call(self, inputs, training=None, mask=None):
+        if self._recomputed_blocks is None:
+            return super().call(inputs, training=training, mask=mask)
+        return self._recomputed_blocks(inputs)
 
     def get_config(self):
         config = {
@@ -260,11 +278,7 @@ class ResNetBuilder:
         else:
             x = self.conv_norm(x, channels, 7, 2, "conv1", "bn1")
             x = self.relu(x, "relu")
-        # After a ReLU, padding with 0 is padding with minus infinity.
-        x = self.pad(x, "pool_pad")
-        return keras.layers.MaxPooling2D(
-            3, 2, data_format="channels_last", dtype=self.dtype, name="pool"
-        )(x)
+        return StemPooling(dtype=self.dtype, name="pool")(x)
 
     # === Blocks ===
 
@@ -277,7 +291,7 @@ class ResNetBuilder:
         else:
             y = self.basic(x, channels, stride, name)
         shortcut = self.shortcut(x, y.shape[-1], stride, name)
-        y = keras.layers.Add(dtype=self.dtype, name=f"{name}_add")([shortcut, y])
+        y = Add(dtype=self.dtype, name=f"{name}_add")([shortcut, y])
         return self.relu(y, f"{name}_out")
 
     def basic(self, x, channels, stride, name):
@@ -329,7 +343,7 @@ class ResNetBuilder:
     # === Parts ===
 
     def relu(self, x, name):
-        return keras.layers.ReLU(dtype=self.dtype, name=name)(x)
+        return ReLU(dtype=self.dtype, name=name)(x)
 
     def pad(self, x, name):
         return keras.layers.ZeroPadding2D(

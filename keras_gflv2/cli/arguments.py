@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from keras_gflv2.training.files import written_whole
+from keras_gflv2.files import written_whole
 
 
 def add_model(parser, required=True):

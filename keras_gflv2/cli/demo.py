@@ -3,7 +3,6 @@
 import pathlib
 import time
 
-from keras_gflv2 import recipes
 from keras_gflv2.cli.arguments import add_verbose, positive_int, write_json
 from keras_gflv2.cli.evaluate import format_metrics
 from keras_gflv2.cli.sources import SHAPES_SIZE
@@ -33,7 +32,7 @@ def run(arguments):
     """Trains a small GFLV2 on generated pictures, scores it and shows what it finds."""
     import keras
 
-    from keras_gflv2 import data
+    from keras_gflv2 import data, recipes
     from keras_gflv2.evaluation import evaluate_coco
     from keras_gflv2.visualization import draw_validation
 

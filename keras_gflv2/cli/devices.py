@@ -11,10 +11,6 @@ import signal
 import subprocess
 import sys
 
-import keras
-
-from keras_gflv2.training.interruption import SIGNALS, stopped_by
-
 TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -35,13 +31,16 @@ def use_devices(devices=None):
     Raises:
         ValueError: there are not so many devices.
     """
-    return {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[keras.backend.backend()](
-        devices
-    )
+    import keras
+
+    backends = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
+    return backends[keras.backend.backend()](devices)
 
 
 def launches_processes(devices):
     """Whether `devices` means processes of PyTorch that have not been started yet."""
+    import keras
+
     is_torch = keras.backend.backend() == "torch"
     return is_torch and (devices or 1) > 1 and not _from_torchrun()
 
@@ -51,6 +50,8 @@ def launch_processes(devices, argv):
 
     SIGINT and SIGTERM are handed on, for them to save and end.
     """
+    from keras_gflv2.training.interruption import SIGNALS, stopped_by
+
     # Each would otherwise use all cores.
     threads = str(max((os.cpu_count() or 1) // devices, 1))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -98,6 +99,7 @@ def _tensorflow(devices):
 
 def _jax(devices):
     import jax
+    import keras
 
     if "KERAS_DISTRIBUTION_JOB_ADDRESSES" in os.environ:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")

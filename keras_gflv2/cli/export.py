@@ -27,8 +27,9 @@ def add_arguments(parser):
     )
     parser.add_argument(
         "--precision",
-        choices=("float32", "float16", "int8"),
-        help="of the stored weights: float16 for OpenVINO and LiteRT, int8 for all",
+        choices=("float32", "float16", "bfloat16", "bf16", "int8"),
+        help="of the stored weights: float16 for OpenVINO and LiteRT, bfloat16 or bf16 for "
+        "OpenVINO, int8 for all",
     )
     parser.add_argument(
         "--calibration",
@@ -96,19 +97,20 @@ def _export_format(arguments):
     if pathlib.Path(arguments.output).exists() and not arguments.overwrite:
         raise FileExistsError(f"{arguments.output} exists. Pass --overwrite to replace it.")
     model, calibration = load_model(arguments.model), None
+    precision = arguments.precision or "float32"
     if arguments.calibration:
         calibration = load_data(arguments.calibration, batch_size=1, image_size=model.image_size)
     file = export_format(
         model,
         arguments.output,
         arguments.format,
-        precision=arguments.precision or "float32",
+        precision=precision,
         size=arguments.size,
         calibration=calibration,
     )
     if arguments.format == "openvino":
         print(
-            "On processors that have bfloat16 OpenVINO computes in it unless the model is compiled "
-            f"with {OPENVINO_FLOAT32}."
+            f"compiled = keras_gflv2.serving.load_openvino({file!r})  # in {precision}, or give "
+            f"compile_model {OPENVINO_FLOAT32}: OpenVINO's default may be bfloat16"
         )
     print(f"Wrote {file}")

@@ -40,8 +40,6 @@ def add_arguments(parser):
 
 def run(arguments):
     """Writes pictures with boxes, and all detections as one JSON in COCO's results format."""
-    import keras
-
     output = pathlib.Path(arguments.output)
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output {output} is a file. Name a folder for pictures and detections.")
@@ -49,12 +47,13 @@ def run(arguments):
     targets = _target_paths(paths, output)
     detect = _detector(arguments)
     output.mkdir(parents=True, exist_ok=True)
-    progress = keras.utils.Progbar(len(paths), verbose=arguments.verbose, unit_name="image")
     results = []
     for image_id, (path, target) in enumerate(zip(paths, targets)):
         found = _detect_and_draw(detect, path, target)
         results += _results_of_image(found, image_id, path)
-        progress.update(image_id + 1)
+        if arguments.verbose:
+            is_last = image_id + 1 == len(paths)
+            print(f"\r{image_id + 1}/{len(paths)} images", end="\n" if is_last else "", flush=True)
     write_json(output / "detections.json", results)
     skipped = f" ({num_skipped} files in folders are not images)" if num_skipped else ""
     print(

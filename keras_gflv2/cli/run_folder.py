@@ -197,7 +197,7 @@ class RunFolder:
         """Saves the last model, and as a preset the best one; prints what is where."""
         import keras
 
-        from keras_gflv2.training.files import folder_written_whole, written_whole
+        from keras_gflv2.files import folder_written_whole, written_whole
         from keras_gflv2.visualization import draw_validation
 
         with written_whole(self.path / "model.keras") as path:

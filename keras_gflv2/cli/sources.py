@@ -77,16 +77,22 @@ def load_model(spec):
     import keras_gflv2
     from keras_gflv2.checkpoints.keras_files import load_keras_file
 
-    path = pathlib.Path(spec)
-    if (path / "arguments.json").is_file():
-        candidates = [path / "best.keras", path / "model.keras"]
-        path = next((c for c in candidates if c.is_file()), candidates[-1])
+    path = model_path(spec)
     if path.suffix != ".keras":
         return keras_gflv2.DenseDetector.from_preset(spec)
     model = load_keras_file(path)
     if not isinstance(model, keras_gflv2.DenseDetector):
         raise ValueError(f"{path} holds a {type(model).__name__}, not a detector.")
     return model
+
+
+def model_path(spec):
+    """Where the detector of a --model argument is: of a run's folder, the file in it."""
+    path = pathlib.Path(spec)
+    if (path / "arguments.json").is_file():
+        candidates = [path / "best.keras", path / "model.keras"]
+        path = next((c for c in candidates if c.is_file()), candidates[-1])
+    return path
 
 
 def with_views(model, arguments):

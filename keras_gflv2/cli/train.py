@@ -3,9 +3,6 @@
 import contextlib
 import io
 
-import numpy as np
-
-from keras_gflv2 import recipes
 from keras_gflv2.cli import new_model
 from keras_gflv2.cli.arguments import add_image_size, add_verbose, flag, positive_int
 from keras_gflv2.cli.devices import launch_processes, launches_processes, use_devices
@@ -19,12 +16,11 @@ from keras_gflv2.cli.sources import (
     load_model,
     parse_data,
 )
-from keras_gflv2.replicas import in_this_process, is_chief, wait_for_all
-from keras_gflv2.training.interruption import exits_on_sigterm
 
 NAME = "train"
 HELP = "train a detector on your images"
 
+RECIPES = ("1x", "2x", "finetune", "scratch")
 DEFAULT_IMAGE_SIZE = (800, 1333)
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
@@ -85,7 +81,7 @@ def add_arguments(parser):
     training = parser.add_argument_group("training")
     training.add_argument(
         "--recipe",
-        choices=recipes.RECIPES,
+        choices=RECIPES,
         help="1x and 2x are the paper's; finetune is for small data and a pretrained detector, "
         "the choice with --model; scratch is for training from nothing, the choice without",
     )
@@ -147,6 +143,9 @@ def run(arguments):
     if launches_processes(arguments.devices):
         launch_processes(arguments.devices, arguments.argv)
         return
+    from keras_gflv2.replicas import is_chief
+    from keras_gflv2.training.interruption import exits_on_sigterm
+
     scope, devices = use_devices(arguments.devices)
     chief = is_chief()
     folder = RunFolder(arguments.output)
@@ -169,6 +168,7 @@ def _train(arguments, folder, scope, devices, stack):
     import keras
 
     from keras_gflv2 import training
+    from keras_gflv2.replicas import in_this_process, is_chief, wait_for_all
     from keras_gflv2.training.state import check_resumption
 
     keras.utils.set_random_seed(arguments.seed)
@@ -273,6 +273,8 @@ def _augmentation(arguments):
 
 
 def _recipe(arguments):
+    from keras_gflv2 import recipes
+
     return recipes.get(arguments.recipe or ("finetune" if arguments.model else "scratch"))
 
 
@@ -300,6 +302,8 @@ def _compile(model, plan, arguments):
 
 def _check_data(model, train_ds, val_ds):
     """Reads every image; raises what training would have raised in its midst."""
+    import numpy as np
+
     for name, dataset in (("training", train_ds), ("validation", val_ds)):
         if dataset is None:
             continue

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 
 from keras_gflv2.batches import batches_of, to_xyxy
+from keras_gflv2.canvases import CanvasQueue
 from keras_gflv2.contract import DataContract, check_box_scale
-from keras_gflv2.evaluation.canvases import CanvasQueue
 
 
 @dataclasses.dataclass
@@ -71,7 +71,7 @@ def detect_dataset(model, dataset, *, verbose="auto"):
         for image, scale in _true_images(model, dataset, batch, first_position=len(images)):
             images.append(image)
             scales.append(scale)
-        queue.add(batch["images"], batch.get("image_sizes"))
+        queue.add_batch(batch["images"], batch.get("image_sizes"))
         progress.update(step + 1, finalize=False)
     if not images:
         raise ValueError(

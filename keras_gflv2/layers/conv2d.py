@@ -24,12 +24,48 @@ class Conv2D(keras.layers.Conv2D):
         kwargs["data_format"] = "channels_last"
         super().__init__(filters, kernel_size, strides=strides, padding=padding, **kwargs)
 
+    def build(self, input_shape):
+        super().build(input_shape)
+        if keras.backend.backend() == "torch":
+            from keras_gflv2.layers import torch_ops
+
+            torch_ops.order_kernel(self.kernel)
+
+    def call(self, inputs):
+        if keras.backend.backend() != "torch":
+            return super().call(inputs)
+        outputs = self._call_torch(inputs)
+        return outputs if self.activation is None else self.activation(outputs)
+
+    def _call_torch(self, inputs):
+        from keras_gflv2.layers import torch_ops
+
+        padding = same_padding(self) if self.padding == "same" else (0, 0)
+        if self.padding == "same" and max(self.strides) == 1:
+            # A kernel of even size sees one cell more at the bottom and right.
+            odd = [d * (k - 1) % 2 for k, d in zip(self.kernel_size, self.dilation_rate)]
+            if any(odd):
+                inputs = ops.pad(inputs, [(0, 0), *((0, more) for more in odd), (0, 0)])
+        return torch_ops.conv2d(
+            inputs,
+            self.kernel,
+            self.bias,
+            strides=self.strides,
+            padding=padding,
+            dilation_rate=self.dilation_rate,
+            groups=self.groups,
+        )
+
     def convolution_op(self, inputs, kernel):
         padding = self.padding
         if padding == "same" and max(self.strides) > 1:
             sides = [(side, side) for side in same_padding(self)]
             inputs = ops.pad(inputs, [(0, 0), *sides, (0, 0)])
             padding = "valid"
+        # XLA's CPU gradient of a 1x1 kernel as a convolution takes four times that of a product.
+        if self.kernel_size == (1, 1) and self.groups == 1 and keras.backend.backend() == "jax":
+            inputs = inputs[:, :: self.strides[0], :: self.strides[1]]
+            return ops.matmul(inputs, kernel[0, 0])
         convolve = _grouped_convolution if self.groups > 1 else _convolution
         return convolve(self, inputs, kernel, padding)
 
@@ -51,7 +87,7 @@ def _convolution(layer, inputs, kernel, padding):
 
 
 def _grouped_convolution(layer, inputs, kernel, padding):
-    """Convolution in groups: native gradients of it take seconds on a CPU but for PyTorch."""
+    """Convolution in groups, whose native gradients take seconds on a CPU."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         parts = zip(

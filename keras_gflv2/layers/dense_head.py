@@ -1,5 +1,6 @@
 """Pyramid maps in; scores and the raw numbers of the box of every location out."""
 
+import functools
 import math
 
 import keras
@@ -8,6 +9,8 @@ from keras import ops
 from keras_gflv2.grid import AnchorGrid
 from keras_gflv2.layer_settings import CompositeLayer
 from keras_gflv2.layers.conv2d import Conv2D
+from keras_gflv2.layers.group_normalization import GroupNormalization
+from keras_gflv2.layers.overwriting import rectify
 from keras_gflv2.layers.quality.quality import LevelFeatures, NoQuality
 from keras_gflv2.representations import GeneralDistribution
 
@@ -79,6 +82,9 @@ class DenseHead(CompositeLayer):
         self.tower_bias = tower_bias
         self.has_level_scales = level_scales
         self.levels = tuple(levels)
+        # Whether a training step computes the maps inside the towers again, instead of keeping
+        # them.
+        self.recomputes = False
 
         # === Layers ===
         # Flat lists of layers: Keras 3.12 saves no weights of lists inside lists.
@@ -123,7 +129,7 @@ class DenseHead(CompositeLayer):
         if not self.norm_groups:
             return []
         return [
-            keras.layers.GroupNormalization(
+            GroupNormalization(
                 self.norm_groups, epsilon=1e-5, dtype=self.dtype_policy, name=f"{name}_norm_{i}"
             )
             for i in range(self.depth)
@@ -174,8 +180,8 @@ class DenseHead(CompositeLayer):
     def _level(self, index, features):
         """Class logits (B, A_l, C), raw numbers and the quality's reading of one level."""
         level = LevelFeatures(
-            classification=_apply_tower(self.classification_tower, features),
-            box=_apply_tower(self.box_tower, features),
+            classification=self._apply(self.classification_tower, features),
+            box=self._apply(self.box_tower, features),
             raw=None,
             representation=self.representation,
             grid=self.grid,
@@ -188,6 +194,10 @@ class DenseHead(CompositeLayer):
         class_logits = self.classification_conv(self._quality.extend(level))
         class_logits = _flatten(class_logits, (self.num_classes,))
         return class_logits, level.raw, self._quality.read(level)
+
+    def _apply(self, tower, features):
+        apply = functools.partial(_apply_tower, tower)
+        return keras.remat(apply)(features) if self.recomputes else apply(features)
 
     def compute_output_spec(self, features):
         batch = next(iter(features.values())).shape[0]
@@ -231,7 +241,7 @@ class DenseHead(CompositeLayer):
 def _apply_tower(tower, x):
     for conv, norm in tower:
         x = conv(x)
-        x = ops.relu(x if norm is None else norm(x))
+        x = rectify(x if norm is None else norm(x, overwrite=True))
     return x
 
 

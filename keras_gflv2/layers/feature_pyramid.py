@@ -107,6 +107,11 @@ class FeaturePyramid(CompositeLayer):
 def _upsample_to(coarse, fine):
     """Nearest up-sampling of `coarse` to the exact height and width of `fine`."""
     # The coarse size is ceil(fine / 2), so nearest is each cell twice and a cut of at most one.
-    doubled = ops.repeat(ops.repeat(coarse, 2, axis=1), 2, axis=2)
+    if keras.backend.backend() == "torch":
+        from keras_gflv2.layers import torch_ops
+
+        doubled = torch_ops.double(coarse)
+    else:
+        doubled = ops.repeat(ops.repeat(coarse, 2, axis=1), 2, axis=2)
     height, width = ops.shape(fine)[1:3]
     return doubled[:, :height, :width]

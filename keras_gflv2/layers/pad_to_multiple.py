@@ -31,15 +31,11 @@ class PadToMultiple(keras.layers.Layer):
         right = ceil_divide(width, self.multiple) * self.multiple - width
         if isinstance(bottom, int) and isinstance(right, int) and bottom == right == 0:
             return images
-        # Padding with 0 after a shift pads with the color, but would round the pixels; so the
-        # color is added to the padding alone.
-        inside = ops.pad(ops.ones_like(images[:, :, :, :1]), self._widths(bottom, right))
-        color = ops.convert_to_tensor(self.value, dtype=images.dtype)
-        return ops.pad(images, self._widths(bottom, right)) + (1.0 - inside) * color
-
-    @staticmethod
-    def _widths(bottom, right):
-        return [[0, 0], [0, bottom], [0, right], [0, 0]]
+        # Padding with 0 after a shift would pad with the color too, but round the pixels.
+        batch, color = ops.shape(images)[0], ops.convert_to_tensor(self.value, dtype=images.dtype)
+        beside = ops.broadcast_to(color, (batch, height, right, len(self.value)))
+        below = ops.broadcast_to(color, (batch, bottom, width + right, len(self.value)))
+        return ops.concatenate([ops.concatenate([images, beside], axis=2), below], axis=1)
 
     def compute_output_shape(self, input_shape):
         batch, *size, channels = input_shape

@@ -1,7 +1,6 @@
 """A dense detector put together from its parts: images in, raw predictions or detections out."""
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_gflv2 import boxes as box_ops
@@ -9,24 +8,24 @@ from keras_gflv2.assigners import ATSSAssigner
 from keras_gflv2.backbones.pyramid import feature_extractor
 from keras_gflv2.backbones.resnet import PIXEL_MEAN
 from keras_gflv2.checkpoints.weight_files import check_store
-from keras_gflv2.contract import DataContract, check_box_format, check_pixels, unpack
+from keras_gflv2.contract import check_box_format
 from keras_gflv2.grid import AnchorGrid
 from keras_gflv2.layer_settings import LayerSettings, default_policy
 from keras_gflv2.layers import DenseHead, FeaturePyramid, PadToMultiple
 from keras_gflv2.losses import Criterion
 from keras_gflv2.models import saving
-from keras_gflv2.models.detect import detect
+from keras_gflv2.models.detector_inference import DetectorInference, without_uncertainties
 from keras_gflv2.models.detector_presets import DetectorPresets
 from keras_gflv2.postprocessing import PredictionDecoder
-from keras_gflv2.replicas import OneDevicePrediction, is_spread
+from keras_gflv2.postprocessing.decoder import takes_functions
 from keras_gflv2.representations import GeneralDistribution
+from keras_gflv2.rows import take_rows
 from keras_gflv2.targets import Targets
 from keras_gflv2.training.detector_training import DetectorTraining
-from keras_gflv2.training.feeding import Feeding
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
-class DenseDetector(DetectorPresets, DetectorTraining):
+class DenseDetector(DetectorPresets, DetectorInference, DetectorTraining):
     """A one-stage detector: every location of every level predicts a class and a box.
 
     One detector is a backbone, a feature pyramid, a head, and parts that can each be replaced:
@@ -172,7 +171,7 @@ class DenseDetector(DetectorPresets, DetectorTraining):
         self.preset = None  # what `from_preset` knows of the weights
 
         self.prepare_training()
-        self._one_device_prediction = None
+        self.prepare_inference()
         self.layer_settings = LayerSettings(self, without=backbone)
         if not trainable:
             self.trainable = False
@@ -197,48 +196,13 @@ class DenseDetector(DetectorPresets, DetectorTraining):
         losses = criterion(targets, assignment, y_pred, at, self.representation)
         return losses, targets.num_faulty
 
+    def recompute(self, value):
+        """Whether a training step computes maps again instead of keeping them; see `compile`."""
+        self.head.recomputes = value
+        if hasattr(self.backbone, "recompute"):
+            self.backbone.recompute(value)
+
     # === Inference ===
-
-    def predict(self, x, *args, **kwargs):
-        """Detections in a batch, an array or a dataset of images.
-
-        Batches run as they are padded, and padding changes scores a little: normalization over
-        groups of channels sees it. `detect` and evaluation pad each image by itself.
-
-        Args:
-            x: images (B, H, W, 3), a dictionary with "images" and, optionally, "image_sizes", or
-                a dataset of either.
-
-        Returns:
-            Dictionary of numpy arrays: "boxes" (B, D, 4) in `bounding_box_format`, "classes"
-            (B, D), "confidence" (B, D), best first, -1 after the last; "num_detections" (B,).
-        """
-        feeding = Feeding(DataContract.of(self), need_targets=False)
-        with self._guarded(feeding):
-            x, _ = feeding.checked(x)
-            return _without_uncertainties(super().predict(x, *args, **kwargs))
-
-    def predict_on_batch(self, x):
-        """As `predict`, for one batch, of any size, on one device."""
-        images = unpack(x)[0]
-        if isinstance(images, np.ndarray):
-            check_pixels(images)
-        return _without_uncertainties(self._detect_batch(x))
-
-    def _detect_batch(self, batch):
-        if not is_spread(self):
-            return super().predict_on_batch(batch)
-        if self._one_device_prediction is None:
-            self._one_device_prediction = OneDevicePrediction(self)
-        return self._one_device_prediction(batch)
-
-    def predict_step(self, *args):
-        images, targets = unpack(args[-1])
-        outputs = super().predict_step(*args[:-1], (images,))
-        if isinstance(outputs, tuple):  # JAX returns the state too
-            outputs, state = outputs
-            return self._decode(outputs, images, targets.get("image_sizes")), state
-        return self._decode(outputs, images, targets.get("image_sizes"))
 
     def decode_predictions(self, predictions, images, image_sizes=None, **thresholds):
         """Turns what calling the model returns into detections, as `predict` does.
@@ -251,7 +215,7 @@ class DenseDetector(DetectorPresets, DetectorTraining):
             **thresholds: `score_threshold` or `nms_iou_threshold`, (B,), other than those of the
                 decoder.
         """
-        return _without_uncertainties(self._decode(predictions, images, image_sizes, **thresholds))
+        return without_uncertainties(self._decode(predictions, images, image_sizes, **thresholds))
 
     def _decode(self, predictions, images, image_sizes, **thresholds):
         """Detections with "uncertainties" (B, D, 4): standard deviation of each side, in pixels."""
@@ -260,15 +224,23 @@ class DenseDetector(DetectorPresets, DetectorTraining):
             image_sizes = ops.stack([height, width])[None]
         at = self.grid(height, width)
         raw = predictions[self.representation.output_name]
-        candidates = self.candidate_scores(predictions)
+
+        def boxes(locations):
+            decoded = self.representation.decode(take_rows(raw, locations), at.take(locations))
+            return self.clip_boxes(decoded, image_sizes)
+
+        def candidates(locations):
+            chosen = {name: take_rows(values, locations) for name, values in predictions.items()}
+            return self.candidate_scores(chosen)
+
+        if not takes_functions(self.prediction_decoder):
+            boxes = self.clip_boxes(self.representation.decode(raw, at), image_sizes)
+            candidates = self.candidate_scores(predictions)
         if candidates is not None:
             thresholds["candidate_scores"] = candidates
         detections = dict(
             self.prediction_decoder(
-                predictions["scores"],
-                self.clip_boxes(self.representation.decode(raw, at), image_sizes),
-                locations_per_level=at.lengths,
-                **thresholds,
+                predictions["scores"], boxes=boxes, locations_per_level=at.lengths, **thresholds
             )
         )
         locations = detections.pop("locations", None)
@@ -280,8 +252,7 @@ class DenseDetector(DetectorPresets, DetectorTraining):
     def _uncertainties(self, raw, locations, at):
         """Standard deviation (B, D, 4) in pixels of the sides predicted at `locations` (B, D)."""
         index = ops.maximum(locations, 0)
-        chosen = ops.take_along_axis(raw, index[..., None, None], axis=1)
-        return self.representation.spread(chosen, at.take(index))
+        return self.representation.spread(take_rows(raw, index), at.take(index))
 
     def candidate_scores(self, predictions):
         """Scores (B, A, C) that choose the candidates of NMS, or None: those of the predictions."""
@@ -309,28 +280,6 @@ class DenseDetector(DetectorPresets, DetectorTraining):
             detections["boxes"], "xyxy", self.bounding_box_format, height, width
         )
         return {**detections, "boxes": ops.where(present, boxes, -1.0)}
-
-    def detect(self, images, score_threshold=0.3, image_size=None, batch_size=8, *, predict=None):
-        """Detections in images of any sizes, in each image's own pixels.
-
-        Args:
-            images: one or a list of what `images.read_image` takes: paths, encoded bytes, PIL
-                images or arrays (H, W, 3) RGB in 0..255. They are read one after another, and one
-                that cannot be read is an error.
-            score_threshold: detections below are left out.
-            image_size: (short side, longest long side) to resize to. Default: `self.image_size`.
-            batch_size: images of like size are run together, at most so many.
-            predict: function that finds the detections of a batch. Default: this model's; the
-                `predict_on_batch` of a `TestTimeAugmentation`, for example.
-
-        Returns:
-            List of a dictionary per image: "boxes" (n, 4) float32 xyxy in pixels of that image,
-            "classes" (n,), "confidence" (n,), best first, "class_names" (list of n strings) and,
-            of detectors with distributions, "uncertainties" (n, 4): standard deviation of the
-            left, top, right and bottom side.
-        """
-        predict = predict or self._detect_batch
-        return detect(self, predict, images, score_threshold, image_size, batch_size)
 
     @property
     def padding_color(self):
@@ -365,7 +314,3 @@ class DenseDetector(DetectorPresets, DetectorTraining):
             custom_objects: {name: class or function} of parts that are not registered.
         """
         return saving.from_config(cls, config, custom_objects)
-
-
-def _without_uncertainties(detections):
-    return {k: v for k, v in detections.items() if k != "uncertainties"}

@@ -4,6 +4,8 @@ import keras
 from keras import ops
 
 from keras_gflv2.postprocessing.nms import non_max_suppression
+from keras_gflv2.postprocessing.ranking import best
+from keras_gflv2.rows import take_rows
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
@@ -11,7 +13,8 @@ class PredictionDecoder(keras.layers.Layer):
     """Selects detections in the order of the official code: level by level, then NMS by class.
 
     Of each level the `pre_nms_topk` locations with the largest score of any class remain; every
-    class of them above the threshold is a candidate of greedy NMS.
+    class of them above the threshold is a candidate of greedy NMS. Three steps, each of which a
+    subclass can replace: `choose_locations`, `suppress` and `present`.
 
     Args:
         score_threshold: scores must be greater.
@@ -21,11 +24,13 @@ class PredictionDecoder(keras.layers.Layer):
 
     Call arguments:
         scores: (B, A, C) in 0..1.
-        boxes: (B, A, 4) xyxy.
+        boxes: (B, A, 4) xyxy, or a function of locations (B, M) that returns boxes (B, M, 4): only
+            those of the locations that are chosen are computed then.
         locations_per_level: list of how many of the A locations each level has.
         score_threshold, nms_iou_threshold: (B,), instead of the layer's.
         candidate_scores: (B, A, C), of which the threshold decides instead of `scores`: the class
-            probabilities of detectors whose score is their product with a quality (ATSS, FCOS).
+            probabilities of detectors whose score is their product with a quality (ATSS, FCOS). Or
+            a function of locations, as `boxes`, which may return None.
 
     Returns:
         {"boxes": (B, D, 4), "classes": (B, D) int32, "confidence": (B, D) float32,
@@ -64,43 +69,71 @@ class PredictionDecoder(keras.layers.Layer):
         candidate_scores=None,
     ):
         threshold = _by_image(score_threshold, self.score_threshold)
-        locations = self._best_locations(scores, locations_per_level)  # (B, M)
-        scores = ops.take_along_axis(scores, locations[..., None], axis=1)
-        if candidate_scores is not None:
-            chosen = ops.take_along_axis(candidate_scores, locations[..., None], axis=1)
-            scores, threshold = ops.where(chosen > threshold, scores, 0.0), 0.0
-        boxes = ops.take_along_axis(boxes, locations[..., None], axis=1)
-        kept = non_max_suppression(
-            scores,
-            boxes,
-            score_threshold=threshold,
-            iou_threshold=_by_image(nms_iou_threshold, self.nms_iou_threshold),
-            max_detections=self.max_detections,
-        )
-        present = kept["indices"] >= 0
-        index = ops.maximum(kept["indices"], 0)
-        boxes = ops.take_along_axis(boxes, index[..., None], axis=1)
-        return {
-            "boxes": ops.where(present[..., None], boxes, -1.0),
-            "classes": kept["classes"],
-            "confidence": kept["confidence"],
-            "num_detections": ops.sum(ops.cast(present, "int32"), axis=1),
-            "locations": ops.where(present, ops.take_along_axis(locations, index, axis=1), -1),
-        }
+        locations = self.choose_locations(scores, locations_per_level)
+        scores = _at(scores, locations)
+        candidates = _at(candidate_scores, locations)
+        if candidates is not None:
+            scores, threshold = ops.where(candidates > threshold, scores, 0.0), 0.0
+        boxes = _at(boxes, locations)
+        iou_threshold = _by_image(nms_iou_threshold, self.nms_iou_threshold)
+        kept = self.suppress(scores, boxes, threshold, iou_threshold)
+        return self.present(kept, boxes, locations)
 
-    def _best_locations(self, scores, locations_per_level):
-        """Indices (B, M) of the best locations of each level."""
-        best = ops.max(scores, axis=-1)
+    def choose_locations(self, scores, locations_per_level):
+        """Indices (B, M) int32, rising, of the locations that can be detections.
+
+        Args:
+            scores, locations_per_level: see `call`.
+        """
+        of_location = ops.max(ops.cast(scores, "float32"), axis=-1)
         chosen, start = [], 0
         for length in locations_per_level:
-            level = best[:, start : start + length]
+            level = of_location[:, start : start + length]
             # A level that is known to be small is taken whole.
             k = self.pre_nms_topk
             k = min(k, length) if isinstance(length, int) else ops.minimum(k, length)
-            _, index = ops.top_k(level, k)
-            chosen.append(ops.cast(index, "int32") + start)
+            chosen.append(ops.sort(best(level, k)[1], axis=-1) + start)
             start = start + length
         return ops.concatenate(chosen, axis=1)
+
+    def suppress(self, scores, boxes, score_threshold, iou_threshold):
+        """Which classes of which of the M chosen locations remain: `non_max_suppression`.
+
+        A subclass can put a runtime's own operator here.
+
+        Args:
+            scores: (B, M, C); those at or below the threshold are no candidates.
+            boxes: (B, M, 4) xyxy.
+            score_threshold, iou_threshold: a number, or (B, 1, 1) for each image its own.
+
+        Returns:
+            Dict of "confidence" (B, D) float32, "classes" (B, D) int32 and "indices" (B, D) int32
+            into the M locations, best first; all three are -1 after the last detection.
+        """
+        return non_max_suppression(
+            scores,
+            boxes,
+            score_threshold=score_threshold,
+            iou_threshold=iou_threshold,
+            max_detections=self.max_detections,
+        )
+
+    def present(self, kept, boxes, locations):
+        """The result of `call`.
+
+        Args:
+            kept: what `suppress` returns.
+            boxes, locations: (B, M, 4) and (B, M), of the chosen locations.
+        """
+        found = kept["indices"] >= 0
+        index = ops.maximum(kept["indices"], 0)
+        return {
+            "boxes": ops.where(found[..., None], take_rows(boxes, index), -1.0),
+            "classes": kept["classes"],
+            "confidence": kept["confidence"],
+            "num_detections": ops.sum(ops.cast(found, "int32"), axis=1),
+            "locations": ops.where(found, take_rows(locations, index), -1),
+        }
 
     def get_config(self):
         return {
@@ -112,6 +145,21 @@ class PredictionDecoder(keras.layers.Layer):
         }
 
 
+def _at(values, locations):
+    """`values` (B, A, ...) at `locations` (B, M); a function of these, or None."""
+    if values is None:
+        return None
+    return values(locations) if callable(values) else take_rows(values, locations)
+
+
 def _by_image(threshold, default):
     """One threshold an image, (B, 1, 1), or one for all."""
     return default if threshold is None else ops.reshape(threshold, (-1, 1, 1))
+
+
+def takes_functions(decoder):
+    """Whether a decoder can be called with functions of the locations that it chooses.
+
+    Others, of users, have the call signature of `PredictionDecoder` and get arrays.
+    """
+    return getattr(type(decoder), "call", None) is PredictionDecoder.call

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_gflv2 import boxes as box_ops
-from keras_gflv2.replicas import OneDevicePrediction, is_spread
+from keras_gflv2.replicas import predict_on_one_device
 
 VOTING_IOU = 0.65
 
@@ -51,7 +51,7 @@ class TestTimeAugmentation(keras.Model):
         self.flips = flips
         self.box_voting = box_voting
         self.built = True  # The model has all weights.
-        self._one_device_prediction = None
+        self.one_device_prediction = None  # of `predict_on_one_device`
 
         # What a dataset is compared with.
         self.num_classes = model.num_classes
@@ -135,11 +135,7 @@ class TestTimeAugmentation(keras.Model):
 
     def predict_on_batch(self, x):
         """As `predict`, for one batch, of any size, on one device."""
-        if not is_spread(self.model):
-            return super().predict_on_batch(x)
-        if self._one_device_prediction is None:
-            self._one_device_prediction = OneDevicePrediction(self)
-        return self._one_device_prediction(x)
+        return predict_on_one_device(self, x)
 
     def detect(self, images, score_threshold=0.3, image_size=None, batch_size=8):
         """As `DenseDetector.detect`; without "uncertainties"."""

@@ -7,11 +7,11 @@ however many machines, is one array to the program: there is one replica, whose 
 - `step`: inside a step, sums over the replicas.
 - `processes`: which process this is, and what all of them share.
 - `devices`: outside of a step, data and variables on several devices.
-- `one_device_prediction`: a batch on one of the devices.
+- `one_device_prediction`: a batch of any size on one of the devices.
 """
 
 from keras_gflv2.replicas.devices import batch_divisor, is_spread, replica_scope, share_dataset
-from keras_gflv2.replicas.one_device_prediction import OneDevicePrediction
+from keras_gflv2.replicas.one_device_prediction import compiles_each_shape, predict_on_one_device
 from keras_gflv2.replicas.processes import (
     from_chief,
     in_this_process,
@@ -30,8 +30,8 @@ from keras_gflv2.replicas.step import (
 )
 
 __all__ = [
-    "OneDevicePrediction",
     "batch_divisor",
+    "compiles_each_shape",
     "from_chief",
     "in_this_process",
     "is_chief",
@@ -39,6 +39,7 @@ __all__ = [
     "loss_in_logs",
     "mean_over_replicas",
     "number_of_replicas",
+    "predict_on_one_device",
     "process_position",
     "processes_of",
     "replica_logs",

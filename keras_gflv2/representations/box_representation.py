@@ -36,7 +36,10 @@ class BoxRepresentation(Part):
         return raw
 
     def decode(self, raw, at):
-        """Boxes (B, A, 4), xyxy in pixels, of the raw numbers at `Locations`."""
+        """Boxes (B, A, 4), xyxy in pixels, of the raw numbers at `Locations`.
+
+        These are all of a batch, with points (A, 2), or chosen ones, `Locations.take`: (B, A, 2).
+        """
         raise NotImplementedError
 
     def encode(self, boxes, at):

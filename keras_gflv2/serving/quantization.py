@@ -52,4 +52,5 @@ def quantize_openvino(source, target, batches):
         subset_size=len(batches),
         ignored_scope=nncf.IgnoredScope(types=sorted(kept)),
     )
+    quantized.set_rt_info("f32", ["runtime_options", "INFERENCE_PRECISION_HINT"])
     openvino.save_model(quantized, target)

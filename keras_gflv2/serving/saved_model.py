@@ -1,5 +1,6 @@
 """A trained detector to a SavedModel in TF Serving's layout, decoding and resizing inside."""
 
+import importlib
 import json
 import os
 import shutil
@@ -102,7 +103,7 @@ def in_tensorflow(module, model, *arguments):
     With another backend the model is saved, and loaded there. The arguments are JSON or paths.
     """
     if keras.backend.backend() == "tensorflow":
-        sys.modules[module].write(model, *arguments)
+        importlib.import_module(module).write(model, *arguments)
         return
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.keras"

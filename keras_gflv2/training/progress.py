@@ -7,7 +7,7 @@ from pathlib import Path
 
 import keras
 
-from keras_gflv2.training.files import written_whole
+from keras_gflv2.files import written_whole
 
 
 class Progress(keras.callbacks.Callback):

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 
 from keras_gflv2 import recipes
+from keras_gflv2.files import written_whole
 from keras_gflv2.replicas import in_this_process, is_chief, wait_for_all
-from keras_gflv2.training.files import written_whole
 from keras_gflv2.training.identity import check_identity, identity, length
 from keras_gflv2.training.interruption import Interruption, stopped_by
 from keras_gflv2.training.lock import locked

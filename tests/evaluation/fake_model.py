@@ -24,7 +24,6 @@ class FakeModel:
         classes = np.full((size, self.slots), -1, "int32")
         confidence = np.full((size, self.slots), -1.0, "float32")
         for index in range(size):
-            # A filled-up batch repeats its last image: nothing must come of it.
             found, labels, scores = self.detections.pop(0) if self.detections else ([], [], [])
             boxes[index, : len(found)] = np.reshape(found, (-1, 4))
             classes[index, : len(found)] = labels

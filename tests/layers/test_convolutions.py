@@ -37,6 +37,16 @@ def loss_gradients(layer, inputs):
     return [old - to_numpy(new) for old, new in zip(before, model.trainable_variables)]
 
 
+@pytest.mark.parametrize("strides", [1, 2, (2, 1)])
+def test_a_convolution_of_one_cell_is_a_matrix_product(strides):
+    inputs = np.random.default_rng(0).normal(size=(2, 5, 8, 6)).astype("float32")
+    layer = Conv2D(4, 1, strides=strides)
+    outputs = to_numpy(layer(inputs))
+    down, right = layer.strides
+    expected = inputs[:, ::down, ::right] @ to_numpy(layer.kernel)[0, 0]
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_deformable_convolution_equals_the_golden_one(version):
     data = golden("deform_conv.npz")

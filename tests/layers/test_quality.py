@@ -5,12 +5,30 @@ import numpy as np
 import pytest
 from common import assert_same_detections, random_batch, to_numpy
 from layers.qualities import QUALITIES, TWO_ANCHORS, level_of, small_detector
+from losses.gradients import gradient
 
 from keras_gflv2 import layers
 from keras_gflv2.grid import AnchorGrid
+from keras_gflv2.layers.quality.statistics import largest
 from keras_gflv2.representations import AnchorDeltas, Distances, GeneralDistribution
 
 each_quality = pytest.mark.parametrize("quality", QUALITIES)
+
+
+# === Statistics ===
+
+
+def test_the_largest_probabilities_and_their_gradients():
+    """Equal ones count as often as they are there."""
+    rows = np.float32([[0.1, 0.3, 0.2, 0.3, 0.1], [0.2] * 5, [0.0, 0.0, 1.0, 0.0, 0.0]])
+    found = to_numpy(largest(keras.ops.convert_to_tensor(rows), 3))
+    np.testing.assert_array_equal(found, np.float32([[0.3, 0.3, 0.2], [0.2] * 3, [1, 0, 0]]))
+    rng = np.random.default_rng(0)
+    rows, weights = rng.random((4, 7, 17)).astype("float32"), rng.random((4, 7, 4), "float32")
+    slopes = gradient(lambda x: keras.ops.sum(keras.ops.multiply(largest(x, 4), weights)), rows)
+    expected = np.zeros_like(rows)
+    np.put_along_axis(expected, np.argsort(-rows)[..., :4], weights, axis=-1)
+    np.testing.assert_array_equal(slopes, expected)
 
 
 # === Composed form ===

@@ -236,7 +236,7 @@ def adamw():
 @pytest.mark.parametrize(
     "policy, options",
     [
-        ("float32", {"optimizer": lambda: recipes.SGDWithL2(0.01)}),
+        ("float32", {"optimizer": lambda: recipes.SGDWithL2(0.01), "recompute": True}),
         ("float32", {"recipe": "finetune"}),
         ("mixed_float16", {"recipe": "finetune"}),
         (
@@ -266,6 +266,7 @@ def test_training_goes_on_after_loading(policy, options, tmp_path):
         policy == "mixed_float16"
     )
     assert int(to_numpy(inner._iterations)) == 2
+    assert loaded.head.recomputes == model.head.recomputes == options.get("recompute", False)
     if "recipe" in options:  # which adapts its averages to the training
         assert inner.ema_momentum == recipes.finetune(2, 2, epochs=2).averaging_momentum
     for detector in (model, loaded):

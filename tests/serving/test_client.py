@@ -13,13 +13,13 @@ import keras
 import numpy as np
 import pytest
 from common import assert_same_detections
+from fresh_process import imported
 from PIL import Image
 from serving.conftest import EXPORTED_NAME, cells
 
 from keras_gflv2 import cli
 from keras_gflv2.images import read_image
 from keras_gflv2.serving import ServingClient, ServingError
-from keras_gflv2.serving.formats import OPENVINO_FLOAT32
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the server does not see the backend"
@@ -232,6 +232,14 @@ def test_predict_with_a_server(url, pictures, tmp_path, capsys):
     assert "fixed when a model is exported" in capsys.readouterr().err
 
 
+def test_predict_with_a_server_needs_neither_tensorflow_nor_keras(ports, pictures, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(pictures[0])
+    command = ["predict", tmp_path / "a.jpg", "--server", f"http://localhost:{ports[0]}/cells"]
+    found = imported("-m", "keras_gflv2.cli", *command, "--output", tmp_path / "out")
+    assert (tmp_path / "out" / "a.jpg").is_file()
+    assert not found & {"tensorflow", "keras", "jax", "torch"}
+
+
 def test_an_exported_version_is_not_written_a_second_time(exported, capsys):
     assert cli.main(["export", "--model", "nano_bccd", "--output", exported]) == 2
     assert "--overwrite" in capsys.readouterr().err
@@ -248,15 +256,3 @@ def test_saved_model_cli_shows_and_runs_it(exported, tmp_path):
     done = subprocess.run([*command, "run", *place, *inputs], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert np.load(tmp_path / "boxes.npy").shape == (1, 100, 4)
-
-
-@pytest.mark.slow  # `export_format` hands a SavedModel to OpenVINO too.
-def test_openvino_reads_the_saved_model(exported, model):
-    openvino = pytest.importorskip("openvino")
-    compiled = openvino.Core().compile_model(
-        openvino.convert_model(exported), "CPU", OPENVINO_FLOAT32
-    )
-    images = cells(0, (240, 320))[None]
-    found = {output.get_any_name(): value for output, value in compiled(images).items()}
-    wanted = model.predict_on_batch(images.astype("float32"))
-    np.testing.assert_allclose(found["confidence"], wanted["confidence"], atol=1e-3)

@@ -12,7 +12,7 @@ from serving.conftest import encode
 
 from keras_gflv2 import cli
 from keras_gflv2.postprocessing import PredictionDecoder
-from keras_gflv2.serving import export_format, export_saved_model
+from keras_gflv2.serving import export_format, export_saved_model, load_openvino
 from keras_gflv2.serving.formats import OPENVINO_FLOAT32
 
 pytestmark = pytest.mark.skipif(
@@ -78,7 +78,7 @@ def test_saved_models(name, images, tmp_path):
     assert record["representation"]["class_name"] == type(model.representation).__name__
 
 
-@pytest.mark.parametrize("name", some())
+@pytest.mark.parametrize("name", some("ATSS"))
 def test_onnx(name, images, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     model = make(name)
@@ -97,6 +97,42 @@ def test_openvino(name, images, tmp_path):
     compiled = openvino.Core().compile_model(file, "CPU", OPENVINO_FLOAT32)
     found = {output.get_any_name(): value for output, value in compiled(images).items()}
     assert_equals_predict(model, found, images)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class EveryOtherLocation(PredictionDecoder):
+    """A decoder of a user: NMS over the locations with an even index."""
+
+    def choose_locations(self, scores, locations_per_level):
+        return super().choose_locations(scores, locations_per_level)[:, ::2]
+
+
+@pytest.mark.parametrize(
+    "format, ending",
+    [
+        pytest.param("onnx", "onnx", marks=pytest.mark.slow),
+        pytest.param("openvino", "xml", marks=pytest.mark.slow),
+        ("litert", "tflite"),
+    ],
+)
+def test_decoders_of_users(format, ending, images, tmp_path):
+    """They are exported as they are, without the operators of the runtimes."""
+    model = make("FCOS")
+    model.prediction_decoder = EveryOtherLocation(THRESHOLD, max_detections=20)
+    size = images.shape[1:3] if format == "litert" else None
+    file = export_format(model, tmp_path / f"a.{ending}", format, size=size)
+    one = images[:1]
+    if format == "onnx":
+        session = pytest.importorskip("onnxruntime").InferenceSession(file)
+        names = [output.name for output in session.get_outputs()]
+        found = dict(zip(names, session.run(None, {"images": one})))
+    elif format == "openvino":
+        pytest.importorskip("openvino")
+        found = {output.get_any_name(): v for output, v in load_openvino(file)(one).items()}
+    else:
+        interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(file)
+        found = interpreter.get_signature_runner("serving_default")(images=one)
+    assert_equals_predict(model, found, one)
 
 
 @pytest.mark.parametrize("name", some("guided FCOS", "RetinaNet"))

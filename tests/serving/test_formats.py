@@ -9,7 +9,7 @@ from common import assert_same_detections
 
 from keras_gflv2 import cli
 from keras_gflv2.images import read_image, resize_image
-from keras_gflv2.serving import export_format
+from keras_gflv2.serving import export_format, load_openvino
 from keras_gflv2.serving.formats import OPENVINO_FLOAT32
 
 pytestmark = pytest.mark.skipif(
@@ -80,6 +80,38 @@ def test_openvino_in_half_precision(openvino_file, model, images, tmp_path):
     np.testing.assert_allclose(
         found["confidence"][:, first], wanted["confidence"][:, first], atol=0.02
     )
+
+
+@pytest.mark.slow
+def test_openvino_in_bfloat16(openvino_file, model, images, tmp_path):
+    """The file is half as large, and computes in what it was exported for."""
+    pytest.importorskip("openvino")
+    file = export_format(model, tmp_path / "cells.xml", "openvino", precision="bf16")
+    assert size_of(file) < 0.8 * size_of(openvino_file)
+    compiled = load_openvino(file)
+    assert "bfloat16" in str(compiled.get_property("INFERENCE_PRECISION_HINT"))
+    found = {output.get_any_name(): value for output, value in compiled(images).items()}
+    wanted = model.predict_on_batch(images)
+    np.testing.assert_allclose(found["confidence"][:, :5], wanted["confidence"][:, :5], atol=0.05)
+    assert "float32" in str(load_openvino(openvino_file).get_property("INFERENCE_PRECISION_HINT"))
+
+
+def test_group_norms_in_onnx_are_operators(onnx_file, model):
+    """One for each normalization and level; Keras's own form takes a dozen slow ones."""
+    onnx = pytest.importorskip("onnx")
+    exported = onnx.load(onnx_file)
+    domains = [used.domain for used in exported.opset_import]
+    assert len(set(domains)) == len(domains)  # otherwise onnxruntime cannot quantize it
+    kinds = [node.op_type for node in exported.graph.node]
+    assert kinds.count("InstanceNormalization") == 2 * model.head.depth * len(model.head.levels)
+    assert kinds.count("NonMaxSuppression") == 1 and "Loop" not in kinds
+
+
+def test_group_norms_in_openvino_are_operators(openvino_file, model):
+    openvino = pytest.importorskip("openvino")
+    kinds = [node.get_type_name() for node in openvino.Core().read_model(openvino_file).get_ops()]
+    assert kinds.count("GroupNormalization") == 2 * model.head.depth * len(model.head.levels)
+    assert kinds.count("NonMaxSuppression") == 1 and "Loop" not in kinds
 
 
 def size_of(file):

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from common import random_batch, small_model, to_numpy
 
+from keras_gflv2.backbones import ResNet
+
 BACKEND = keras.backend.backend()
 
 
@@ -79,6 +81,36 @@ def test_class_weights_are_refused(compiled):
     batch = random_batch(size=(64, 64))
     with pytest.raises(ValueError, match="class_weight"):
         compiled.fit(batch["images"], batch["bounding_boxes"], class_weight={0: 2.0}, verbose=0)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_recomputed_maps_have_the_same_gradients(policy):
+    """A rate of 1: a step takes the gradients themselves off the weights."""
+    batch, steps = random_batch(size=(64, 96)), []
+    for recompute in (False, True):
+        keras.utils.set_random_seed(0)
+        backbone = ResNet(18, base_channels=8, frozen_stages=1, dtype=policy)
+        model = small_model(backbone=backbone, dtype=policy)
+        before = [to_numpy(v).copy() for v in model.trainable_variables]
+        model.compile(keras.optimizers.SGD(1.0), recompute=recompute)
+        losses(model, batch, 1)
+        steps.append([b - to_numpy(v) for b, v in zip(before, model.trainable_variables)])
+    tolerance = 1e-5 if policy == "float32" else 1e-2
+    for kept, recomputed in zip(*steps, strict=True):
+        scale = max(np.abs(kept).max(), 1e-3)
+        np.testing.assert_allclose(recomputed / scale, kept / scale, atol=tolerance)
+
+
+def test_live_statistics_are_updated_once_where_maps_are_recomputed():
+    found = []
+    for recompute in (False, True):
+        keras.utils.set_random_seed(0)
+        backbone = ResNet(18, base_channels=8, batch_norm_statistics="batch")
+        model = small_model(backbone=backbone)
+        model.compile(keras.optimizers.SGD(0.0), recompute=recompute)
+        losses(model, random_batch(size=(64, 64)), 1)
+        found.append(to_numpy(backbone.get_layer("bn1").moving_mean))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
 
 
 def test_only_chosen_layers_train():

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 from keras import ops
 
 STATISTICS = ("topk", "mean", "var")
@@ -56,7 +57,7 @@ class DistributionStatistics:
             )
 
     def __call__(self, logits):
-        top = ops.top_k(ops.softmax(logits, axis=-1), self.topk)[0]
+        top = largest(ops.softmax(logits, axis=-1), self.topk)
         available = {
             "topk": lambda: top,
             "mean": lambda: ops.mean(top, axis=-1, keepdims=True),
@@ -64,3 +65,30 @@ class DistributionStatistics:
         }
         features = ops.concatenate([available[name]() for name in self.statistics], axis=-1)
         return ops.reshape(features, (*ops.shape(logits)[:-2], self.size))  # (..., 4 * (k + 1))
+
+
+def largest(probabilities, k):
+    """The `k` largest of the last axis, the largest first: (..., n) -> (..., k)."""
+    if keras.backend.backend() != "jax":
+        return ops.top_k(probabilities, k)[0]
+    # XLA sorts each row for a top-k on a CPU; k times the largest takes a third of the time.
+    return _largest_by_rounds(k)(probabilities)
+
+
+def _largest_by_rounds(k):
+    def values_and_gradient(probabilities):
+        bins = ops.arange(probabilities.shape[-1], dtype="int32")
+        values, indices, left = [], [], probabilities
+        for _ in range(k):
+            index = ops.cast(ops.argmax(left, axis=-1), "int32")[..., None]
+            values.append(ops.max(left, axis=-1))
+            indices.append(index)
+            left = ops.where(ops.equal(bins, index), -1.0, left)
+
+        def gradient(upstream):
+            parts = [upstream[..., i, None] for i in range(k)]
+            return sum(ops.where(ops.equal(bins, i), part, 0.0) for i, part in zip(indices, parts))
+
+        return ops.stack(values, axis=-1), gradient
+
+    return ops.custom_gradient(values_and_gradient)

@@ -1,0 +1,115 @@
+"""Detections of an image that do not depend on the other images of its batch.
+
+In: images of any sizes, or padded batches, one after the other. Out: the detections of each image
+in its own pixels. Padding takes part in group normalization, so how much of it an image has changes
+its scores: every image gets as little as it can have, up to the next multiple of 32.
+"""
+
+import keras
+import numpy as np
+
+from keras_gflv2.batches import in_few_lengths, to_xyxy
+from keras_gflv2.boxes import ceil_divide
+from keras_gflv2.grid import SIZE_MULTIPLE
+from keras_gflv2.images import MEAN_COLOUR
+
+# Pixels of images that wait for others of their canvas: 40 images of 800 x 1333.
+WAITING_BYTES = 2**29
+KEYS = ("boxes", "classes", "confidence", "uncertainties")
+
+
+class CanvasQueue:
+    """Runs a detector on images of equal canvases together, whichever batches they came in.
+
+    An image is padded to its own multiple of 32 with `model.padding_color`: to its canvas. Images
+    of the same canvas run together, `batch_size` of them. When waiting images take more than
+    `WAITING_BYTES`, the canvas with the most of them runs before it is full.
+
+    Args:
+        model: a dense detector, or anything with `predict_on_batch` and `bounding_box_format`.
+        batch_size: images of one canvas that run together. Default: as many as the largest batch
+            so far has.
+        predict: function that finds the detections of a batch. Default: `model.predict_on_batch`.
+        padding_multiple: of which the sides of a canvas are multiples, 32 or a multiple of it.
+
+    Raises:
+        ValueError: `padding_multiple` is no positive multiple of 32.
+    """
+
+    def __init__(self, model, batch_size=1, predict=None, padding_multiple=SIZE_MULTIPLE):
+        if padding_multiple < 1 or padding_multiple % SIZE_MULTIPLE:
+            raise ValueError(
+                f"`padding_multiple` must be a positive multiple of {SIZE_MULTIPLE}, got "
+                f"{padding_multiple}."
+            )
+        self._model = model
+        self._predict = predict or model.predict_on_batch
+        self._padding_color = getattr(model, "padding_color", MEAN_COLOUR)
+        self._batch_size = batch_size
+        self._padding_multiple = padding_multiple
+        self._waiting = {}  # (height, width) of a canvas -> list of (position, pixels)
+        self._waiting_bytes = 0
+        self._found = []  # a dictionary for each image, None while it waits
+
+    def add(self, image):
+        """Takes one image, an array (H, W, 3) of its own."""
+        multiple = self._padding_multiple
+        canvas = tuple(ceil_divide(side, multiple) * multiple for side in image.shape[:2])
+        self._waiting.setdefault(canvas, []).append((len(self._found), image))
+        self._waiting_bytes += image.nbytes
+        self._found.append(None)
+        if len(self._waiting[canvas]) >= self._batch_size:
+            self._run_canvas(canvas)
+        while self._waiting_bytes > WAITING_BYTES:
+            self._run_canvas(max(self._waiting, key=lambda canvas: len(self._waiting[canvas])))
+
+    def add_batch(self, images, image_sizes=None):
+        """Takes one batch, of which each image is cut out; without sizes it runs as it is.
+
+        Args:
+            images: array (B, H, W, 3).
+            image_sizes: integer array (B, 2), height and width of each image inside the batch, or
+                None if that is not known.
+        """
+        self._batch_size = max(self._batch_size, len(images))
+        if image_sizes is None:
+            positions = range(len(self._found), len(self._found) + len(images))
+            self._found += [None] * len(images)
+            self._run({"images": images}, positions)
+            return
+        for image, (height, width) in zip(images, np.asarray(image_sizes, int)):
+            # A view of the batch would keep all of it in memory.
+            self.add(image[:height, :width].astype("float32"))
+
+    def finish(self):
+        """Runs what still waits.
+
+        Returns:
+            List of a dictionary for each image in the order of `add`: "boxes" (n, 4) xyxy in pixels
+            of the image, "classes" (n,), "confidence" (n,) and, where the model tells them,
+            "uncertainties" (n, 4).
+        """
+        for canvas in sorted(self._waiting):
+            self._run_canvas(canvas)
+        return self._found
+
+    def _run_canvas(self, canvas):
+        positions, images = zip(*self._waiting.pop(canvas))
+        self._waiting_bytes -= sum(image.nbytes for image in images)
+        batch = np.empty((len(images), *canvas, images[0].shape[-1]), "float32")
+        batch[:] = self._padding_color
+        for row, image in enumerate(images):
+            batch[row, : image.shape[0], : image.shape[1]] = image
+        sizes = np.array([image.shape[:2] for image in images], "int32")
+        self._run({"images": batch, "image_sizes": sizes}, positions)
+
+    def _run(self, inputs, positions):
+        height, width = inputs["images"].shape[1:3]
+        found = in_few_lengths(self._model, self._predict, inputs, self._batch_size)
+        found = {
+            key: np.asarray(keras.ops.convert_to_numpy(found[key])) for key in KEYS if key in found
+        }
+        found["boxes"] = to_xyxy(found["boxes"], self._model.bounding_box_format, height, width)
+        for row, position in enumerate(positions):
+            present = found["classes"][row] >= 0
+            self._found[position] = {key: value[row][present] for key, value in found.items()}

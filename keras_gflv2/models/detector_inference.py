@@ -1,0 +1,145 @@
+"""How a detector finds objects: batches, arrays, datasets or photos go in, detections come out."""
+
+import keras
+import numpy as np
+
+from keras_gflv2.batches import in_few_lengths
+from keras_gflv2.contract import DataContract, check_pixels, unpack
+from keras_gflv2.grid import SIZE_MULTIPLE
+from keras_gflv2.models.detect import detect
+from keras_gflv2.replicas import is_spread, predict_on_one_device
+from keras_gflv2.training.feeding import Feeding
+from keras_gflv2.training.sources import KERAS_BATCH_SIZE
+
+
+class DetectorInference(keras.Model):
+    """What a dense detector has of inference: `predict`, `predict_on_batch` and `detect`.
+
+    A subclass has the attributes `num_classes` and `bounding_box_format` and the method `_decode`.
+    """
+
+    def prepare_inference(self):
+        """Called once, at the end of the constructor."""
+        self.one_device_prediction = None  # of `predict_on_one_device`
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        """Detections in a batch, an array or a dataset of images.
+
+        Batches run as they are padded, and padding changes scores a little: normalization over
+        groups of channels sees it. `detect` and evaluation pad each image by itself.
+
+        Args:
+            x: images (B, H, W, 3), a dictionary with "images" and, optionally, "image_sizes", or
+                a dataset of either.
+            batch_size, verbose, steps, callbacks: as in `keras.Model.predict`.
+
+        Returns:
+            Dictionary of numpy arrays: "boxes" (B, D, 4) in `bounding_box_format`, "classes"
+            (B, D), "confidence" (B, D), best first, -1 after the last; "num_detections" (B,).
+        """
+        feeding = Feeding(DataContract.of(self), need_targets=False)
+        with self._guarded(feeding):
+            x, _ = feeding.checked(x)
+            inputs = x if isinstance(x, dict) else {"images": x}
+            if isinstance(inputs["images"], np.ndarray) and not is_spread(self):
+                found = self._predict_arrays(inputs, batch_size, verbose, steps, callbacks)
+            else:
+                found = super().predict(x, batch_size, verbose, steps, callbacks)
+        return without_uncertainties(found)
+
+    def _predict_arrays(self, inputs, batch_size, verbose, steps, callbacks):
+        """`keras.Model.predict` of arrays, which would build a pipeline of tf.data for them."""
+        total = len(inputs["images"])
+        batch_size = batch_size or (-(-total // steps) if steps else KERAS_BATCH_SIZE)
+        starts = range(0, max(total, 1), max(batch_size, 1))[:steps]
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = keras.callbacks.CallbackList(
+                callbacks,
+                add_progbar=verbose != 0,
+                verbose=verbose,
+                epochs=1,
+                steps=len(starts),
+                model=self,
+            )
+        self.stop_predicting = False
+        callbacks.on_predict_begin()
+        found = []
+        for step, start in enumerate(starts):
+            callbacks.on_predict_batch_begin(step)
+            batch = {key: value[start : start + batch_size] for key, value in inputs.items()}
+            found.append(in_few_lengths(self, self._detect_batch, batch, min(batch_size, total)))
+            callbacks.on_predict_batch_end(step, {"outputs": found[-1]})
+            if self.stop_predicting:
+                break
+        callbacks.on_predict_end()
+        return {key: np.concatenate([batch[key] for batch in found]) for key in found[0]}
+
+    def predict_on_batch(self, x):
+        """As `predict`, for one batch, of any size, on one device."""
+        images, targets = unpack(x)
+        if isinstance(images, np.ndarray):
+            check_pixels(images)
+        sizes = {key: targets[key] for key in ("image_sizes",) if key in targets}
+        return without_uncertainties(self._detect_batch({"images": images, **sizes}))
+
+    def _detect_batch(self, batch):
+        """Detections, with uncertainties, of "images" and, optionally, "image_sizes"."""
+        return predict_on_one_device(self, batch)
+
+    def predict_step(self, *args):
+        # JAX passes its state before the data.
+        images, targets = unpack(args[-1])
+        outputs = super().predict_step(*args[:-1], (images,))
+        if isinstance(outputs, tuple):  # JAX returns the state too
+            outputs, state = outputs
+            return self._decode(outputs, images, targets.get("image_sizes")), state
+        return self._decode(outputs, images, targets.get("image_sizes"))
+
+    def detect(
+        self,
+        images,
+        score_threshold=0.3,
+        image_size=None,
+        batch_size=8,
+        *,
+        predict=None,
+        padding_multiple=SIZE_MULTIPLE,
+    ):
+        """Detections in images of any sizes, in each image's own pixels.
+
+        Each image is resized, and padded at the right and at the bottom, with `padding_color`, to
+        the next multiple of 32 pixels of its own height and width and no further: its detections
+        are those that it has alone. Images of one padded size run together. TensorFlow traces the
+        network once for all sizes, while JAX, and any backend with `jit_compile=True`, compiles it
+        for each, for one image and, where there are so many, for `batch_size`.
+
+        Args:
+            images: one or a list of what `images.read_image` takes: paths, encoded bytes, PIL
+                images or arrays (H, W, 3) RGB in 0..255. They are read one after another, and one
+                that cannot be read is an error.
+            score_threshold: detections below are left out.
+            image_size: (short side, longest long side) to resize to. Default: `self.image_size`.
+            batch_size: images of one padded size are run together, at most so many.
+            predict: function that finds the detections of a batch. Default: this model's; the
+                `predict_on_batch` of a `TestTimeAugmentation`, for example.
+            padding_multiple: pads to multiples of so many pixels instead, itself a multiple of 32.
+                A folder of many sizes has few padded sizes then, which JAX compiles sooner, but
+                the network sees the padding, and detections change: of 2048 that `nano_bccd` finds
+                in BCCD with 32, 16 % move by more than 10 pixels or are lost with 128, and 41 %
+                with 256.
+
+        Returns:
+            List of a dictionary per image: "boxes" (n, 4) float32 xyxy in pixels of that image,
+            "classes" (n,), "confidence" (n,), best first, "class_names" (list of n strings) and,
+            of detectors with distributions, "uncertainties" (n, 4): standard deviation of the
+            left, top, right and bottom side.
+        """
+        predict = predict or self._detect_batch
+        return detect(
+            self, predict, images, score_threshold, image_size, batch_size, padding_multiple
+        )
+
+
+def without_uncertainties(detections):
+    """The detections of `_decode` that `predict` returns."""
+    return {k: v for k, v in detections.items() if k != "uncertainties"}

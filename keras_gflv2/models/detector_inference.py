@@ -15,7 +15,8 @@ from keras_gflv2.training.sources import KERAS_BATCH_SIZE
 class DetectorInference(keras.Model):
     """What a dense detector has of inference: `predict`, `predict_on_batch` and `detect`.
 
-    A subclass has the attributes `num_classes` and `bounding_box_format` and the method `_decode`.
+    A subclass has the attributes `num_classes` and `bounding_box_format` and the method
+    `decode_predictions`.
     """
 
     def prepare_inference(self):
@@ -36,16 +37,19 @@ class DetectorInference(keras.Model):
         Returns:
             Dictionary of numpy arrays: "boxes" (B, D, 4) in `bounding_box_format`, "classes"
             (B, D), "confidence" (B, D), best first, -1 after the last; "num_detections" (B,).
+            Of detectors with distributions also "uncertainties" (B, D, 4): the standard deviation
+            of the left, top, right and bottom side, in this order whatever the format, in pixels of
+            the batch or, where the format is relative, in fractions of its width and height.
+            Detectors without distributions, and decoders that do not tell the "locations" of their
+            detections, have no such key.
         """
         feeding = Feeding(DataContract.of(self), need_targets=False)
         with self._guarded(feeding):
             x, _ = feeding.checked(x)
             inputs = x if isinstance(x, dict) else {"images": x}
             if isinstance(inputs["images"], np.ndarray) and not is_spread(self):
-                found = self._predict_arrays(inputs, batch_size, verbose, steps, callbacks)
-            else:
-                found = super().predict(x, batch_size, verbose, steps, callbacks)
-        return without_uncertainties(found)
+                return self._predict_arrays(inputs, batch_size, verbose, steps, callbacks)
+            return super().predict(x, batch_size, verbose, steps, callbacks)
 
     def _predict_arrays(self, inputs, batch_size, verbose, steps, callbacks):
         """`keras.Model.predict` of arrays, which would build a pipeline of tf.data for them."""
@@ -80,10 +84,10 @@ class DetectorInference(keras.Model):
         if isinstance(images, np.ndarray):
             check_pixels(images)
         sizes = {key: targets[key] for key in ("image_sizes",) if key in targets}
-        return without_uncertainties(self._detect_batch({"images": images, **sizes}))
+        return self._detect_batch({"images": images, **sizes})
 
     def _detect_batch(self, batch):
-        """Detections, with uncertainties, of "images" and, optionally, "image_sizes"."""
+        """Detections in a dictionary of "images" and, optionally, "image_sizes", not checked."""
         return predict_on_one_device(self, batch)
 
     def predict_step(self, *args):
@@ -92,8 +96,8 @@ class DetectorInference(keras.Model):
         outputs = super().predict_step(*args[:-1], (images,))
         if isinstance(outputs, tuple):  # JAX returns the state too
             outputs, state = outputs
-            return self._decode(outputs, images, targets.get("image_sizes")), state
-        return self._decode(outputs, images, targets.get("image_sizes"))
+            return self.decode_predictions(outputs, images, targets.get("image_sizes")), state
+        return self.decode_predictions(outputs, images, targets.get("image_sizes"))
 
     def detect(
         self,
@@ -132,14 +136,9 @@ class DetectorInference(keras.Model):
             List of a dictionary per image: "boxes" (n, 4) float32 xyxy in pixels of that image,
             "classes" (n,), "confidence" (n,), best first, "class_names" (list of n strings) and,
             of detectors with distributions, "uncertainties" (n, 4): standard deviation of the
-            left, top, right and bottom side.
+            left, top, right and bottom side, in pixels of that image.
         """
         predict = predict or self._detect_batch
         return detect(
             self, predict, images, score_threshold, image_size, batch_size, padding_multiple
         )
-
-
-def without_uncertainties(detections):
-    """The detections of `_decode` that `predict` returns."""
-    return {k: v for k, v in detections.items() if k != "uncertainties"}

@@ -29,6 +29,7 @@ def own_canvases(sizes, batch_size):
     """
     inside = None
     if sizes is not None:
+        sizes = ops.cast(sizes, "int32")
         # Coarse maps of one size, 1 x 1, are all inside.
         inside = dict(_cells(sizes, batch_size, stride) for stride in STRIDES)
     token = _INSIDE.set(inside)

@@ -106,7 +106,9 @@ def model():
     model = small_model(
         backbone=ResNet(18, base_channels=4), head_norm_groups=4, image_size=(64, 128)
     )
+    # All boxes of a fresh detector are the whole image.
     model.prediction_decoder.score_threshold = 0.0
+    model.prediction_decoder.nms_iou_threshold = 1.0
     if keras.backend.backend() == "tensorflow":
         model.compile("adam", jit_compile=True)
     return model
@@ -129,7 +131,7 @@ def test_photos_of_many_sizes_share_few_canvases(model, monkeypatch):
         return predict_step(*args)
 
     monkeypatch.setattr(model, "predict_step", counting)
-    images = photos([(64, 96), (64, 128), (64, 124), (64, 90), (64, 100)])
+    images = photos([(64, 96), (64, 128), (64, 90), (64, 100)])
     shared = model.detect(images, 0.0)
     assert set(shapes) == {(1, 64, 96, 3), (1, 64, 128, 3)}
     batch = np.zeros((2, 64, 128, 3), "float32")
@@ -144,7 +146,7 @@ def test_photos_of_many_sizes_share_few_canvases(model, monkeypatch):
     for found, image in zip(shared, images):
         (own,) = model.detect(image, 0.0, predict=model._detect_batch)
         assert len(own["boxes"]) == 100
-        assert_same_detections(found, own, 1e-4, 1e-2, threshold=own["confidence"][-1])
+        assert_same_detections(found, own, 1e-6, 1e-2, threshold=own["confidence"][-1])
 
 
 def test_detectors_with_foreign_parts_have_own_canvases():

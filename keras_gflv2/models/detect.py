@@ -7,19 +7,19 @@ from keras_gflv2.contract import class_names_of
 from keras_gflv2.images import read_image, resize_image, resize_shape
 
 
-def detect(model, predict, images, score_threshold, image_size, batch_size, padding_multiple):
+def detect(model, predict, plan, images, score_threshold, image_size, batch_size):
     """What `DenseDetector.detect` does; see there.
 
     Args:
         model: the detector: its sizes, names and box format.
         predict: function that finds the detections of a batch.
-        images, score_threshold, image_size, batch_size, padding_multiple: as in
-            `DenseDetector.detect`.
+        plan: a `CanvasPlan` for images that share canvases, or None.
+        images, score_threshold, image_size, batch_size: as in `DenseDetector.detect`.
     """
     if not isinstance(images, (list, tuple)):
         images = [images]
     image_size = image_size or model.image_size
-    queue = CanvasQueue(model, batch_size, predict, padding_multiple)
+    queue = CanvasQueue(model, batch_size, predict, plan, image_size)
     scales = []
     for source in images:
         image = read_image(source)

@@ -294,13 +294,15 @@ class DenseDetector(DetectorPresets, DetectorInference, DetectorTraining):
             height, width: size of the batch.
 
         Returns:
-            The same with boxes in `bounding_box_format` and uncertainties in its unit, -1 after the
-            last.
+            The same with boxes in `bounding_box_format` and uncertainties in its unit, calibrated
+            where the detector has a `calibration`; -1 after the last.
         """
         to_format = "xyxy", self.bounding_box_format, height, width
         finished = {"boxes": box_ops.convert(detections["boxes"], *to_format)}
         if "uncertainties" in detections:
             sides = detections["uncertainties"]
+            if self.calibration is not None:
+                sides = self.calibration.deviations(sides, detections["boxes"])
             finished["uncertainties"] = box_ops.convert_sides(sides, *to_format)
         present = detections["classes"][..., None] >= 0
         return {

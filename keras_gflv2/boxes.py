@@ -87,6 +87,7 @@ def convert_sides(lengths, source, target, height, width):
     is_relative = [name.lower().startswith("rel_") for name in (source, target)]
     if is_relative[0] == is_relative[1]:
         return lengths
+    lengths = ops.cast(lengths, "float32")
     sizes = ops.cast(ops.stack([width, height, width, height]), "float32")
     return lengths / sizes if is_relative[1] else lengths * sizes
 

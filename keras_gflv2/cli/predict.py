@@ -33,6 +33,12 @@ def add_arguments(parser):
         default=0.3,
         help="leave out detections below; 0 to 1",
     )
+    parser.add_argument(
+        "--draw-uncertainties",
+        action="store_true",
+        help="shade each side of a box as far as its standard deviation reaches; for detectors "
+        "with distributions",
+    )
     add_image_size(parser)
     add_views(parser)
     add_verbose(parser)
@@ -49,7 +55,7 @@ def run(arguments):
     output.mkdir(parents=True, exist_ok=True)
     results = []
     for image_id, (path, target) in enumerate(zip(paths, targets)):
-        found = _detect_and_draw(detect, path, target)
+        found = _detect_and_draw(detect, path, target, arguments.draw_uncertainties)
         results += _results_of_image(found, image_id, path)
         if arguments.verbose:
             is_last = image_id + 1 == len(paths)
@@ -85,13 +91,14 @@ def _served(client, path, score_threshold):
     return found
 
 
-def _detect_and_draw(detect, path, target):
+def _detect_and_draw(detect, path, target, draw_uncertainties=False):
     """Detections of one image, as `model.detect` gives them; writes its picture."""
     from keras_gflv2.images import read_image
     from keras_gflv2.visualization import draw_detections
 
     found = detect(path)
-    draw_detections(read_image(path), found).save(target)
+    picture = draw_detections(read_image(path), found, draw_uncertainties=draw_uncertainties)
+    picture.save(target)
     return found
 
 
@@ -158,7 +165,8 @@ def _target_paths(paths, output):
 
 
 def _results_of_image(found, image_id, path):
-    return [
+    """COCO's results, and "uncertainties": standard deviations of left, top, right and bottom."""
+    results = [
         {
             "image_id": image_id,
             "file_name": str(path),
@@ -171,6 +179,9 @@ def _results_of_image(found, image_id, path):
             found["boxes"], found["classes"], found["class_names"], found["confidence"]
         )
     ]
+    for result, sides in zip(results, found.get("uncertainties", ())):
+        result["uncertainties"] = [float(side) for side in sides]
+    return results
 
 
 def _some(names, limit=5):

@@ -219,6 +219,18 @@ class DenseDetector(DetectorPresets, DetectorInference, DetectorTraining):
         if image_sizes is None:
             image_sizes = ops.stack([height, width])[None]
         at = self.grid(height, width)
+        detections = self.select_detections(predictions, at, image_sizes, **thresholds)
+        raw = predictions[self.representation.output_name]
+        detections.update(self.uncertainties(raw, detections.pop("locations", None), at))
+        return self.finish_detections(detections, height, width)
+
+    def select_detections(self, predictions, at, image_sizes, **thresholds):
+        """What the decoder makes of predictions at the `Locations` of a batch: boxes in pixels.
+
+        Args:
+            predictions, image_sizes, **thresholds: see `decode_predictions`.
+            at: the locations.
+        """
         raw = predictions[self.representation.output_name]
 
         def boxes(locations):
@@ -234,13 +246,11 @@ class DenseDetector(DetectorPresets, DetectorInference, DetectorTraining):
             candidates = self.candidate_scores(predictions)
         if candidates is not None:
             thresholds["candidate_scores"] = candidates
-        detections = dict(
+        return dict(
             self.prediction_decoder(
                 predictions["scores"], boxes=boxes, locations_per_level=at.lengths, **thresholds
             )
         )
-        detections.update(self.uncertainties(raw, detections.pop("locations", None), at))
-        return self.finish_detections(detections, height, width)
 
     def uncertainties(self, raw, locations, at):
         """How far the sides predicted at some locations may be off.

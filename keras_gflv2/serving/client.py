@@ -17,6 +17,8 @@ from keras_gflv2.images import read_image
 
 SIGNATURE = "serving_bytes"
 OUTPUTS = ("boxes", "classes", "confidence", "class_names", "status")
+# Only of detectors with distributions, and not of exports of earlier versions.
+OPTIONAL_OUTPUTS = ("uncertainties",)
 # The defaults of gRPC (4 MB) are too small for a batch of photographs.
 MAX_MESSAGE_BYTES = 256 << 20
 # /MODEL or /v1/models/MODEL/versions/1:predict.
@@ -78,7 +80,9 @@ class ServingClient:
         Returns:
             List of a dictionary an image: "boxes" (n, 4) float32 xyxy in pixels, "classes" (n,),
             "confidence" (n,), "class_names" (list of n strings) and "status": "ok", or why the
-            server could not read the image, which then has no detections.
+            server could not read the image, which then has no detections. Also "uncertainties"
+            (n, 4), the standard deviation of the left, top, right and bottom side in pixels, if the
+            detector has distributions and was exported with them: earlier versions did not.
 
         Raises:
             ServingError: no answer within `timeout`, an error of the server, or an answer that is
@@ -103,12 +107,14 @@ class ServingClient:
                 f"The answer of the model {self.model_name!r} has no {', '.join(missing)}. It has "
                 f"{', '.join(map(str, answer)) or 'nothing'}: is it an export of this package?"
             )
-        answer = {name: np.asarray(answer[name]) for name in OUTPUTS}
+        names = [*OUTPUTS, *(name for name in OPTIONAL_OUTPUTS if name in answer)]
+        answer = {name: np.asarray(answer[name]) for name in names}
         rows = answer["confidence"].shape[:2]
-        expected = {name: rows for name in OUTPUTS}
-        expected.update(boxes=(*rows, 4), status=(count,))
+        all_shapes = {"boxes": (*rows, 4), "uncertainties": (*rows, 4), "status": (count,)}
+        expected = {name: all_shapes.get(name, rows) for name in names}
         shapes = {name: value.shape for name, value in answer.items()}
-        numeric = all(answer[name].dtype.kind in "fiu" for name in OUTPUTS[:3])
+        texts = ("class_names", "status")
+        numeric = all(answer[name].dtype.kind in "fiu" for name in names if name not in texts)
         if len(rows) != 2 or rows[0] != count or shapes != expected or not numeric:
             raise ServingError(
                 f"The answer of the model {self.model_name!r} to {count} images is malformed: it "
@@ -214,8 +220,9 @@ def _body(error):
 def _result(answer, row, score_threshold):
     confidence = np.asarray(answer["confidence"][row], "float32")
     keep = confidence > max(score_threshold, 0.0)  # padding is -1
+    sides = [name for name in ("boxes", *OPTIONAL_OUTPUTS) if name in answer]
     return {
-        "boxes": np.asarray(answer["boxes"][row], "float32").reshape(-1, 4)[keep],
+        **{n: np.asarray(answer[n][row], "float32").reshape(-1, 4)[keep] for n in sides},
         "classes": np.asarray(answer["classes"][row], "int32")[keep],
         "confidence": confidence[keep],
         "class_names": [_text(name) for name in answer["class_names"][row][keep]],

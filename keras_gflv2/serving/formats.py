@@ -29,8 +29,9 @@ def export_format(model, file, format, *, precision="float32", size=None, calibr
     """Writes a detector for another runtime, with decoding and NMS inside.
 
     Input "images" (B, H, W, 3) float32 RGB in 0..255; outputs as of `model.predict`: "boxes",
-    "classes", "confidence", "num_detections". ONNX and OpenVINO take any B, H and W. LiteRT has no
-    operation for some of what changing sizes need: B is 1, H and W are fixed.
+    "classes", "confidence", "num_detections" and, of detectors with distributions, "uncertainties".
+    ONNX and OpenVINO take any B, H and W. LiteRT has no operation for some of what changing sizes
+    need: B is 1, H and W are fixed.
 
     NMS is the operator of the runtime, with the results of the package's own. The decoder must be a
     `PredictionDecoder` with an `nms_iou_threshold` of at least 0 and below 1; any other is exported

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from keras_gflv2.boxes import convert_sides
 from keras_gflv2.contract import class_names_of
 from keras_gflv2.grid import padded
 from keras_gflv2.serving import headers, pictures
@@ -71,15 +72,16 @@ class Signatures:
         scale = tf.cast(tf.gather(scale, [1, 0, 1, 0], axis=1), tf.float32)[:, None]
         present = found["classes"][..., None] >= 0
         classes = tf.where(found["classes"] < 0, self.model.num_classes, found["classes"])
+        sides = [name for name in ("boxes", "uncertainties") if name in found]
         return {
             **found,
-            "boxes": tf.where(present, found["boxes"] * scale, -1.0),
+            **{name: tf.where(present, found[name] * scale, -1.0) for name in sides},
             "class_names": tf.gather(self.class_names, classes),
             "status": tf.gather(tf.constant([STATUS[code] for code in sorted(STATUS)]), status),
         }
 
     def _in_chunks(self, image_bytes, files, options):
-        """Detections (xyxy in pixels of the resized images) and status of the pictures.
+        """Detections (xyxy and uncertainties in pixels of the resized images) and statuses.
 
         Those with one canvas run together, each canvas on its own: more padding than a picture
         needs would change the statistics of the group normalization, and so its scores. A chunk is
@@ -92,6 +94,8 @@ class Signatures:
             "confidence": tf.fill([count, length], -1.0),
             "num_detections": tf.fill([count], 0),
         }
+        if self._has_uncertainties():
+            results["uncertainties"] = tf.fill([count, length, 4], -1.0)
 
         def goes_on(waiting, status, results):
             del status, results
@@ -139,8 +143,18 @@ class Signatures:
         found = self.model.decode_predictions(
             self.model(images, training=False), images, resized, **options
         )
-        boxes = self.model.convert_boxes(found["boxes"], "xyxy", canvas[0], canvas[1])
-        return {**found, "boxes": boxes}
+        to_pixels = self.model.bounding_box_format, "xyxy", canvas[0], canvas[1]
+        found["boxes"] = self.model.convert_boxes(found["boxes"], *to_pixels[1:])
+        if "uncertainties" in found:
+            found["uncertainties"] = convert_sides(found["uncertainties"], *to_pixels)
+        return found
+
+    def _has_uncertainties(self):
+        """Whether the detections have them, which takes distributions and a decoder that knows."""
+        outputs = {n: tf.TensorSpec(o.shape, o.dtype) for n, o in self.model.output.items()}
+        images = tf.TensorSpec((None, None, None, 3), tf.float32)
+        decode = tf.function(self.model.decode_predictions, autograph=False)
+        return "uncertainties" in decode.get_concrete_function(outputs, images).structured_outputs
 
 
 def _scatter(values, rows, updates):

@@ -26,6 +26,7 @@ PALETTE = (
 )
 IGNORED_COLOUR = (160, 160, 160)
 GOLDEN_RATIO = 0.618034
+SHADE = 0.3  # opacity of the bands of uncertainties
 MARGIN = 12  # pixels between the pictures of a gallery
 BACKGROUND = (255, 255, 255)
 TEXT = (40, 40, 40)
@@ -48,6 +49,7 @@ def draw_detections(
     colours=None,
     line_width=None,
     font_size=None,
+    draw_uncertainties=False,
 ):
     """Draws boxes with their class and confidence on an image.
 
@@ -63,23 +65,36 @@ def draw_detections(
         score_threshold: detections with less confidence are left out.
         colours: list of RGB triples by class index, to replace the default ones.
         line_width, font_size: in pixels. Default: after the size of the image.
+        draw_uncertainties: whether each side has a band that reaches one standard deviation inside
+            and outside of the box: the "uncertainties" (n, 4) in `detections`, of the left, top,
+            right and bottom side.
 
     Returns:
         A new PIL image, RGB.
 
     Raises:
-        ValueError: "boxes" or "classes" is missing, or they differ in length.
+        ValueError: "boxes" or "classes" is missing, or they differ in length; or there are no
+            uncertainties to draw.
     """
+    if draw_uncertainties and "uncertainties" not in detections:
+        raise ValueError(
+            "There are no uncertainties to draw: only detectors whose boxes are distributions know "
+            "them (GFLV2, GFLV1 and those with `distribution_guided`), and servers with an export "
+            "of this version."
+        )
     picture = _to_picture(image)
     rows = _rows(detections, class_names, score_threshold)
     shortest = min(picture.size)
     line_width = line_width or max(1, round(shortest / 240))
     font = _font(font_size or max(10, round(shortest / 36)))
-    draw = ImageDraw.Draw(picture)
     # The surest last, on top. First all boxes, then all tags, so that no line crosses a text.
     rows = sorted(rows, key=lambda row: 0.0 if row["confidence"] is None else row["confidence"])
     for row in rows:
         row["colour"] = _colour_of(row, colours)
+        if draw_uncertainties:
+            _shade_sides(picture, row)
+    draw = ImageDraw.Draw(picture)
+    for row in rows:
         left, top, right, bottom = _corners(row["box"])
         draw.rectangle([left, top, right, bottom], outline=row["colour"], width=line_width)
     for row in rows:
@@ -96,6 +111,7 @@ def draw_gallery(
     score_threshold=0.0,
     columns=None,
     cell_size=360,
+    draw_uncertainties=False,
 ):
     """Draws many images in a grid: ground truth and detections side by side.
 
@@ -108,12 +124,13 @@ def draw_gallery(
         score_threshold: detections with less confidence are left out; ground truth never is.
         columns: how many images (or pairs) side by side. Default: up to 2 pairs, or 4 images.
         cell_size: longest side in pixels to which every image is scaled, also enlarged.
+        draw_uncertainties: whether detections are drawn with theirs, see `draw_detections`.
 
     Returns:
         A PIL image, RGB.
 
     Raises:
-        ValueError: the lists are empty or differ in length.
+        ValueError: the lists are empty or differ in length, or there are no uncertainties to draw.
     """
     lists = [detections] if ground_truth is None else [ground_truth, detections]
     if not len(images) or any(len(entries) != len(images) for entries in lists):
@@ -136,6 +153,7 @@ def draw_gallery(
                     _scaled(entry, scale),
                     class_names,
                     score_threshold=score_threshold if title == "detections" else 0.0,
+                    draw_uncertainties=draw_uncertainties and title == "detections",
                 )
                 for title, entry in zip(titles, entries)
             ]
@@ -165,6 +183,7 @@ def _rows(detections, class_names, score_threshold):
         )
     confidence = detections.get("confidence")
     ignored = detections.get("ignored", np.zeros(len(boxes)))
+    spread = detections.get("uncertainties")
     names = detections.get("class_names") if class_names is None else None
     count = int(detections.get("num_detections", len(boxes)))
     rows = []
@@ -182,6 +201,7 @@ def _rows(detections, class_names, score_threshold):
                 "name": str(names[index]) if names is not None else _name(label, class_names),
                 "confidence": score,
                 "ignored": bool(ignored[index]),
+                "uncertainties": None if spread is None else np.asarray(spread[index], "float64"),
             }
         )
     return rows
@@ -192,8 +212,9 @@ def _name(label, class_names):
 
 
 def _scaled(detections, scale):
-    boxes = np.asarray(detections["boxes"], "float64").reshape(-1, 4)
-    return {**detections, "boxes": boxes * scale}
+    sides = [name for name in ("boxes", "uncertainties") if name in detections]
+    scaled = {n: np.asarray(detections[n], "float64").reshape(-1, 4) * scale for n in sides}
+    return {**detections, **scaled}
 
 
 def _corners(box):
@@ -206,6 +227,22 @@ def _colour_of(row, colours):
     if row["ignored"]:
         return IGNORED_COLOUR
     return tuple(colours[row["label"]]) if colours is not None else class_colour(row["label"])
+
+
+def _shade_sides(picture, row):
+    """Four bands around the sides of a box, together a frame, in its color."""
+    outwards = np.array([-1, -1, 1, 1]) * row["uncertainties"]
+    limits = np.array(picture.size * 2)
+    outer = np.clip(np.round(row["box"] + outwards), 0, limits).astype(int)
+    inner = np.round(row["box"] - outwards).astype(int)
+    width, height = outer[2:] - outer[:2]
+    if width < 1 or height < 1:
+        return
+    mask = np.full((height, width), round(255 * SHADE), "uint8")
+    # Empty where the bands of opposite sides meet in a small box.
+    left, top, right, bottom = np.maximum(inner - np.tile(outer[:2], 2), 0)
+    mask[top:bottom, left:right] = 0
+    picture.paste(row["colour"], tuple(outer.tolist()), Image.fromarray(mask))
 
 
 def _draw_tag(draw, size, row, font):

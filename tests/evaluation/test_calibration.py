@@ -207,15 +207,15 @@ def calibrate_again(model, batches):
 
 def test_too_little_to_calibrate_says_what_to_do():
     found, batches = one_box_images(10)
-    with pytest.raises(ValueError, match="Only 10 detections match.*more images"):
+    with pytest.raises(ValueError, match=r"Only 10 detections match.*more images"):
         calibrate(TellsUncertainties(found), batches, verbose=0)
-    with pytest.raises(ValueError, match="None of 0 detections.*Train the detector"):
+    with pytest.raises(ValueError, match=r"None of 0 detections.*Train the detector"):
         calibrate(TellsUncertainties([]), batches, verbose=0)
     with pytest.raises(ValueError, match="None of 10 detections"):
         wrong = [([[0.0, 0.0, 20.0, 20.0]], [0], [0.9])] * 10
         uncertainty(TellsUncertainties(wrong), batches, verbose=0)
     batch = make_batch([[[5, 5, 60, 60]]], [[0]], size=(64, 96))
-    with pytest.raises(ValueError, match="no uncertainties.*GFLV2"):
+    with pytest.raises(ValueError, match=r"no uncertainties.*GFLV2"):
         calibrate(small_detector("FCOS"), [batch], verbose=0)
     with pytest.raises(ValueError, match="itself, got a TestTimeAugmentation"):
         calibrate(TestTimeAugmentation(small_model()), [batch], verbose=0)

@@ -31,7 +31,6 @@ def models(trained):
 
 
 def test_uncertainties_are_calibrated_wherever_they_come_from(models, trained):
-    model, calibrated = models
     images = trained[1]["images"]
     raw, got = (m.predict(images, verbose=0) for m in models)
     for key in ("boxes", "classes", "confidence"):
@@ -43,7 +42,7 @@ def test_uncertainties_are_calibrated_wherever_they_come_from(models, trained):
     np.testing.assert_allclose(got["uncertainties"][present], expected, rtol=1e-3)
     assert (got["uncertainties"][~present] == -1).all()
     for name in ("predict_on_batch", "detect"):
-        found = getattr(calibrated, name)(images if name == "predict_on_batch" else list(images))
+        found = getattr(models[1], name)(images if name == "predict_on_batch" else list(images))
         if name == "detect":
             keep = got["confidence"][0] > 0.3
             np.testing.assert_allclose(

@@ -93,7 +93,7 @@ def quality_correlation(model, dataset, *, verbose="auto"):
     """
     images = detect_dataset(model, dataset, verbose=verbose)
     matches = match_detections(images, class_names_of(model, dataset))
-    overlaps = box_ops.iou(matches.boxes, matches.true_boxes)
+    overlaps = box_ops.iou(*map(ops.convert_to_tensor, (matches.boxes, matches.true_boxes)))
     joint, alone, num_positives = _over_positives(model, dataset)
     return {
         "score": joint,

@@ -84,6 +84,7 @@ class SideCalibration(Part):
             spread: (..., 4) standard deviations of the predicted distributions, in pixels.
             boxes: (..., 4) xyxy, in the same pixels.
         """
+        spread, boxes = (ops.convert_to_tensor(values) for values in (spread, boxes))
         size = ops.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
         area = ops.maximum(size[..., :1] * size[..., 1:], SMALLEST)
         powers = ops.power(ops.maximum(spread, SMALLEST), self.exponent)

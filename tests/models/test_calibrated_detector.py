@@ -46,7 +46,7 @@ def test_uncertainties_are_calibrated_wherever_they_come_from(models, trained):
         if name == "detect":
             keep = got["confidence"][0] > 0.3
             np.testing.assert_allclose(
-                found[0]["uncertainties"], got["uncertainties"][0][keep], rtol=1e-3
+                found[0]["uncertainties"], got["uncertainties"][0][keep], rtol=1e-2
             )
         else:
             np.testing.assert_allclose(found["uncertainties"], got["uncertainties"], rtol=1e-3)

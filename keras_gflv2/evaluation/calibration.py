@@ -14,7 +14,7 @@ from keras_gflv2.evaluation.detections import detect_dataset
 from keras_gflv2.evaluation.uncertainty import matched_sides
 from keras_gflv2.postprocessing import SideCalibration
 
-LEVELS = np.round([*np.arange(0.01, 1, 0.01), 0.995, 0.999], 3)
+LEVELS = np.round([*np.arange(0.05, 0.96, 0.05), 0.96, 0.97, 0.98, 0.99, 0.995, 0.999], 3)
 EXPONENTS = np.linspace(0, 1, 21)
 # The exponent is the one of the best intervals of these coverages.
 COVERAGES = (0.8, 0.9, 0.95)

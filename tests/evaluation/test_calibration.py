@@ -49,7 +49,7 @@ def test_what_is_learnt_is_the_law_of_the_errors(exponent):
     assert abs(learnt.exponent - exponent) <= 0.1
     rms = np.sqrt(1 + BIAS**2)
     at_median = np.exp(1.5) ** (learnt.exponent - exponent) * 100 ** (exponent - learnt.exponent)
-    np.testing.assert_allclose(learnt.scale * at_median, SCALE * rms, rtol=0.1)
+    np.testing.assert_allclose(np.array(learnt.scale) * at_median, SCALE * rms, rtol=0.1)
     np.testing.assert_allclose(learnt.bias, BIAS / rms, atol=0.05)
     expected = [NORMAL.inv_cdf((1 + q) / 2) / rms for q in (0.5, 0.8, 0.9, 0.95)]
     got = [conformal_quantile(q, learnt.get_config()) for q in (0.5, 0.8, 0.9, 0.95)]
@@ -63,7 +63,9 @@ def test_intervals_hold_the_asked_share_of_new_objects_and_are_narrower_than_con
     for row in report["curve"]:
         assert abs(row["coverage"] - row["nominal"]) < 0.03, row
     overall = [row for row in report["curve"] if row["side"] == "all"]
-    assert all(row["width"] < 0.85 * row["constant_width"] for row in overall[1:])
+    assert all(
+        row["width"] < 0.85 * row["constant_width"] for row in overall if row["nominal"] >= 0.9
+    )
     for side in report["sides"].values():
         assert abs(side["normalized_std"] - 1) < 0.1
         assert side["spearman"] > 0.4
@@ -101,10 +103,10 @@ def test_a_quantile_is_the_one_of_split_conformal_prediction():
 
 
 def test_the_table_has_the_ranks_of_the_finite_sample():
-    learnt = calibration_of(gaussian(99))
-    assert learnt.num_matched == 99
-    np.testing.assert_allclose(learnt.coverages[-1], 0.99)
-    assert len(learnt.coverages) == 99  # of 1, 2, ..., 99 %
+    learnt = calibration_of(gaussian(49))
+    assert learnt.num_matched == 49
+    assert learnt.coverages[-1] == pytest.approx(49 / 50)  # the largest score
+    assert {0.5, 0.8, 0.9, 0.95} < set(learnt.coverages)
     assert (np.diff(np.array(learnt.quantiles)[:, 0]) > 0).all(), "each level another score"
 
 

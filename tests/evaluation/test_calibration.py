@@ -62,10 +62,8 @@ def test_intervals_hold_the_asked_share_of_new_objects_and_are_narrower_than_con
     report = uncertainty_of(new, learnt.get_config(), (0.5, 0.8, 0.9, 0.95, 0.913))
     for row in report["curve"]:
         assert abs(row["coverage"] - row["nominal"]) < 0.03, row
-    overall = [row for row in report["curve"] if row["side"] == "all"]
-    assert all(
-        row["width"] < 0.85 * row["constant_width"] for row in overall if row["nominal"] >= 0.9
-    )
+        if row["side"] == "all" and row["nominal"] >= 0.9:
+            assert row["width"] < 0.85 * row["constant_width"], row
     for side in report["sides"].values():
         assert abs(side["normalized_std"] - 1) < 0.1
         assert side["spearman"] > 0.4

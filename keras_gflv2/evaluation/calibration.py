@@ -114,7 +114,7 @@ def _of_exponent(matches, exponent):
     unscaled = SideCalibration([1, 1, 1, 1], exponent)
     deviations = _deviations(matches, unscaled)
     ratio = (matches.true_boxes - matches.boxes) / deviations
-    scale = np.maximum(np.sqrt(np.mean(ratio**2, axis=0)), 1e-6)  # error / deviation has the rms 1
+    scale = np.maximum(ratio.std(axis=0), 1e-6)  # so that error / deviation has the deviation 1
     bias = np.median(ratio / scale, axis=0)
     rounded = [[float(f"{value:.6g}") for value in values] for values in (scale, bias)]
     return SideCalibration(rounded[0], exponent, rounded[1])

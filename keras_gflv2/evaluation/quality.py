@@ -115,7 +115,7 @@ def pearson(x, y):
 def _over_positives(model, dataset):
     """Correlations of score and quality with the IoU of the positives, and how many there are."""
     # Keras compiles it once, as any model; a call of the detector itself would run step by step.
-    network = keras.Model(model.inputs, model.output)
+    network = keras.Model(model.input, model.output)
     box_format = getattr(dataset, "bounding_box_format", None) or model.bounding_box_format
     parts = []
     for batch in batches_of(dataset)[0]:

@@ -56,11 +56,12 @@ def test_positives_are_those_that_training_assigns(name):
     model, batch = small_detector(name), random_batch(seed=3)
     got = quality_correlation(model, [batch], verbose=0)
 
-    outputs = to_numpy(model(batch["images"], training=False))
+    outputs = model(batch["images"], training=False)
     targets = Targets.from_batch(batch["bounding_boxes"], "xyxy", batch["images"])
     index = to_numpy(model.assigner(targets, model.grid(*batch["images"].shape[1:3])).box_index)
     boxes, _ = model.locate(outputs, *batch["images"].shape[1:3])
-    boxes, scores, overlaps, alone = to_numpy(boxes), [], [], []
+    outputs, boxes = to_numpy(outputs), to_numpy(boxes)
+    scores, overlaps, alone = [], [], []
     for image, location in zip(*np.nonzero(index >= 0)):
         chosen = index[image, location]
         one, other = boxes[image, location], batch["bounding_boxes"]["boxes"][image, chosen]

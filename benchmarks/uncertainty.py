@@ -202,7 +202,7 @@ def draw(model, images, matches, arguments):
     objects = [one for photo in photos for one in objects_of(model, photo)]
     commonest = np.bincount([one["classes"][0] for _, one in objects]).argmax()
     objects = [(photo, one) for photo, one in objects if one["classes"][0] == commonest]
-    objects.sort(key=lambda pair: np.ptp(pair[1]["intervals"]))
+    objects.sort(key=lambda pair: np.ptp(pair[1]["intervals"], axis=-1).mean())
     rows = [objects[:COLUMNS], objects[::-1][:COLUMNS]]
     titles = ["narrowest", "widest"]
     picture = Image.new("RGB", (COLUMNS * CELL, 2 * (CELL + TITLE)), (255, 255, 255))

@@ -23,7 +23,7 @@ def test_what_is_calibrated_predicts_with_intervals(tmp_path, capsys):
     command = ["predict", str(tmp_path / "first.jpg"), "--model", "nano_bccd", "--verbose", "0"]
     assert cli.main([*command, "--output", str(output), "--coverage", "0.9"]) == 0
     entries = json.loads((output / "detections.json").read_text())
-    np.testing.assert_allclose([e["intervals"] for e in entries], found["intervals"], rtol=1e-4)
+    np.testing.assert_allclose([e["intervals"] for e in entries], found["intervals"], atol=0.1)
 
     # Data that the detector knows by its own detections: the errors are none.
     data = coco_of(model, [tmp_path / "first.jpg", tmp_path / "second.jpg"], tmp_path)

@@ -68,7 +68,9 @@ def test_calibrate_mistakes(tmp_path, capsys):
     file = tmp_path / "small.keras"
     small_model(image_size=(64, 64)).save(file)
     command = ["calibrate", "--model", file, "--data", "shapes:val:2"]
-    assert "match" in fails(capsys, *command, "--output", tmp_path / "out", "--verbose", "0")
+    assert "overlaps an object" in fails(
+        capsys, *command, "--output", tmp_path / "out", "--verbose", "0"
+    )
     command = ["predict", "--model", file, "--output", tmp_path / "out"]
     Image.fromarray(cells(0, (60, 90))).save(tmp_path / "a.png")
     assert "keras-gflv2 calibrate" in fails(capsys, *command, tmp_path / "a.png", "--coverage", 0.9)

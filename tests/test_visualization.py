@@ -61,6 +61,21 @@ def test_bands_reach_one_standard_deviation_to_both_sides():
     assert (drawn[:18, :15] != 100).any(-1).all() and (drawn[:, 60:] == 100).all()
 
 
+def test_bands_of_intervals_reach_from_end_to_end():
+    ends = [[[30, 45], [50, 62], [135, 160], [140, 155]]]
+    drawn = np.asarray(draw_detections(GREY, {**ONE, "intervals": ends}, draw_intervals=True))
+    changed = (drawn != 100).any(-1)
+    assert changed[110, 30:45].all() and not changed[110, 29] and not changed[110, 46]
+    assert changed[110, 136:160].all() and not changed[110, 134] and not changed[110, 160]
+    assert changed[51:62, 130].all() and not changed[63, 130]
+    assert changed[141:155, 90].all() and not changed[139, 90] and not changed[156, 90]
+    gallery = draw_gallery([GREY], [{**ONE, "intervals": ends}], draw_intervals=True)
+    plain = draw_gallery([GREY], [{**ONE, "intervals": ends}])
+    assert (np.asarray(gallery) != np.asarray(plain)).any()
+    with pytest.raises(ValueError, match="no intervals to draw"):
+        draw_detections(GREY, ONE, draw_intervals=True)
+
+
 def test_uncertainties_that_are_not_there_are_not_drawn():
     with pytest.raises(ValueError, match="no uncertainties to draw"):
         draw_detections(GREY, ONE, draw_uncertainties=True)

@@ -59,6 +59,10 @@ class DenseDetector(DetectorPresets, DetectorInference, DetectorTraining):
         name, trainable, dtype: as in `keras.Model`. `dtype` is the policy of pyramid and head; the
             backbone has its own. Scores, losses and decoding are float32 under any policy.
 
+    Attributes:
+        calibration: the `SideCalibration` of the uncertainties of boxes, which
+            `evaluation.calibrate` sets and files keep, or None.
+
     Call argument: images (B, H, W, 3) of any size. Returns a dictionary, float32, for the A
     locations of all levels: "scores" (B, A, num_classes) in 0..1, the raw numbers of the boxes
     under `representation.output_name`, and what the quality adds.
@@ -304,13 +308,15 @@ class DenseDetector(DetectorPresets, DetectorInference, DetectorTraining):
             height, width: size of the batch.
 
         Returns:
-            The same with boxes in `bounding_box_format` and uncertainties in its unit, -1 after the
-            last.
+            The same with boxes in `bounding_box_format` and uncertainties in its unit, calibrated
+            where the detector has a `calibration`; -1 after the last.
         """
         to_format = "xyxy", self.bounding_box_format, height, width
         finished = {"boxes": box_ops.convert(detections["boxes"], *to_format)}
         if "uncertainties" in detections:
             sides = detections["uncertainties"]
+            if self.calibration is not None:
+                sides = self.calibration.deviations(sides, detections["boxes"])
             finished["uncertainties"] = box_ops.convert_sides(sides, *to_format)
         present = detections["classes"][..., None] >= 0
         return {

@@ -1,5 +1,7 @@
 """How a detector finds objects: batches, arrays, datasets or photos go in, detections come out."""
 
+import warnings
+
 import keras
 import numpy as np
 
@@ -7,7 +9,8 @@ from keras_gflv2.batches import in_few_lengths
 from keras_gflv2.canvas_plan import CanvasPlan
 from keras_gflv2.contract import DataContract, check_pixels, unpack
 from keras_gflv2.layers.own_canvas import own_canvases
-from keras_gflv2.models.detect import detect
+from keras_gflv2.models.detect import check_calibrated, detect
+from keras_gflv2.postprocessing import SideCalibration
 from keras_gflv2.replicas import compiles_each_shape, is_spread, predict_on_one_device
 from keras_gflv2.training.feeding import Feeding
 from keras_gflv2.training.sources import KERAS_BATCH_SIZE
@@ -24,6 +27,30 @@ class DetectorInference(keras.Model):
         """Called once, at the end of the constructor."""
         self.one_device_prediction = None  # of `predict_on_one_device`
         self._canvas_plan = CanvasPlan()
+        self._calibration = None
+
+    @property
+    def calibration(self):
+        """The `SideCalibration` of the uncertainties, or None; saved with the detector."""
+        return self._calibration
+
+    @calibration.setter
+    def calibration(self, value):
+        if value is not None and not isinstance(value, SideCalibration):
+            raise ValueError(f"`calibration` must be a SideCalibration or None, got {value!r}.")
+        self._calibration = value
+        # What was compiled computes the old uncertainties.
+        self.predict_function = self.one_device_prediction = None
+
+    def drop_calibration(self):
+        """Forgets the calibration, which is of the weights so far, with a warning."""
+        if self.calibration is not None:
+            warnings.warn(
+                "The calibration of the detector's uncertainties is of its weights so far: "
+                "training drops it. Run keras-gflv2 calibrate, or evaluation.calibrate, after it.",
+                stacklevel=3,
+            )
+            self.calibration = None
 
     @property
     def canvas_plan(self):
@@ -47,7 +74,8 @@ class DetectorInference(keras.Model):
             Dictionary of numpy arrays: "boxes" (B, D, 4) in `bounding_box_format`, "classes"
             (B, D), "confidence" (B, D), best first, -1 after the last; "num_detections" (B,).
             Of detectors with distributions also "uncertainties" (B, D, 4): the standard deviation
-            of the left, top, right and bottom side, in this order whatever the format, in pixels of
+            of the left, top, right and bottom side (calibrated where the detector has a
+            `calibration`), in this order whatever the format, in pixels of
             the batch or, where the format is relative, in fractions of its width and height.
             Detectors without distributions, and decoders that do not tell the "locations" of their
             detections, have no such key.
@@ -120,6 +148,7 @@ class DetectorInference(keras.Model):
         image_size=None,
         batch_size=8,
         *,
+        coverage=None,
         predict=None,
     ):
         """Detections in images of any sizes, in each image's own pixels.
@@ -140,6 +169,8 @@ class DetectorInference(keras.Model):
             score_threshold: detections below are left out.
             image_size: (short side, longest long side) to resize to. Default: `self.image_size`.
             batch_size: images of one canvas are run together, at most so many.
+            coverage: probability, such as 0.9, with which "intervals" hold the true sides. It needs
+                a calibration: `evaluation.calibrate`, or the command keras-gflv2 calibrate.
             predict: function that finds the detections of a batch. Default: this model's; the
                 `predict_on_batch` of a `TestTimeAugmentation`, for example.
 
@@ -147,11 +178,21 @@ class DetectorInference(keras.Model):
             List of a dictionary per image: "boxes" (n, 4) float32 xyxy in pixels of that image,
             "classes" (n,), "confidence" (n,), best first, "class_names" (list of n strings) and,
             of detectors with distributions, "uncertainties" (n, 4): standard deviation of the
-            left, top, right and bottom side, in pixels of that image.
+            left, top, right and bottom side, in pixels of that image. With `coverage` also
+            "intervals" (n, 4, 2) float32: lower and upper end for each of these sides, in the same
+            pixels. For a detection that matches an object they hold each side of it with that
+            probability (`postprocessing.SideCalibration`).
+
+        Raises:
+            ValueError: `coverage` is given and there is no calibration, or none for so much.
         """
         plan = None if predict else self.canvas_plan
         predict = predict or self._detect_batch
-        return detect(self, predict, plan, images, score_threshold, image_size, batch_size)
+        if coverage is not None:
+            check_calibrated(self, coverage)
+        return detect(
+            self, predict, plan, images, score_threshold, image_size, batch_size, coverage
+        )
 
 
 def knows_own_canvases(model):

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from keras_gflv2.serving import quantization
+from keras_gflv2.serving.calibrations import write_calibration
 from keras_gflv2.serving.saved_model import in_tensorflow
 
 # Format: (ending of its file, precisions, the first is the default, what converts into it).
@@ -94,6 +95,8 @@ def export_format(model, file, format, *, precision="float32", size=None, calibr
             quantize(source, temporary, batches)
         else:
             in_tensorflow(WRITERS, model, temporary, format, precision, size)
+        if model.calibration is not None:
+            write_calibration(temporary, model.calibration)
         for written in sorted(temporary.parent.iterdir()):
             shutil.move(written, file.parent / written.name)
     return str(file)

@@ -46,6 +46,9 @@ def export_saved_model(
       most 256 of them.
     - `serving_bytes_options`: as `serving_bytes` with "score_threshold" and "nms_iou_threshold"
       (B,) in the request.
+    - `calibration`, of a calibrated detector: "image_bytes" (B,), of any content -> "calibration"
+      (B,), the JSON of its table, from which `ServingClient.detect(coverage=0.9)` makes intervals;
+      "num_matched" (B,).
     - `raw`: "images" (B, H, W, 3) float32 -> what calling the model gives: "scores" (B, A, C) and
       the raw numbers of the boxes, of a `GFLV2` "box_distributions" (B, A, 4, reg_max + 1).
 
@@ -179,5 +182,6 @@ def _write_assets(model, directory, preset):
         "representation": keras.saving.serialize_keras_object(model.representation),
         "prediction_decoder": {k: v for k, v in decoder.items() if np.isscalar(v)},
         "parameters": model.count_params(),
+        "calibration": model.calibration and model.calibration.get_config(),
     }
     (directory / CONFIG_FILE).write_text(json.dumps(record, indent=2, default=str) + "\n")

@@ -1,5 +1,7 @@
 """The functions that an exported detector offers, as TensorFlow graphs."""
 
+import json
+
 import tensorflow as tf
 
 from keras_gflv2.boxes import convert_sides
@@ -43,13 +45,24 @@ class Signatures:
             tf.TensorSpec((None,), tf.float32, name)
             for name in ("score_threshold", "nms_iou_threshold")
         ]
+        calibration = [("calibration", self.calibration, files)] if self.model.calibration else []
         return [
             ("serving_images", self.images, pixels),
             ("serving_images_float", self.images, floats),
             ("serving_bytes", self.files, files),
             ("serving_bytes_options", self.files_with_options, files + options),
+            *calibration,
             ("raw", self.raw, floats),
         ]
+
+    def calibration(self, image_bytes):
+        """The same for each row, so that a request has the form of all others."""
+        table = self.model.calibration.get_config()
+        shape = tf.shape(image_bytes)
+        return {
+            "calibration": tf.fill(shape, json.dumps(table)),
+            "num_matched": tf.fill(shape, table["num_matched"]),
+        }
 
     def raw(self, images):
         return self.model(images, training=False)

@@ -50,6 +50,7 @@ def draw_detections(
     line_width=None,
     font_size=None,
     draw_uncertainties=False,
+    draw_intervals=False,
 ):
     """Draws boxes with their class and confidence on an image.
 
@@ -68,14 +69,21 @@ def draw_detections(
         draw_uncertainties: whether each side has a band that reaches one standard deviation inside
             and outside of the box: the "uncertainties" (n, 4) in `detections`, of the left, top,
             right and bottom side.
+        draw_intervals: whether each side has a band over its interval instead: the "intervals"
+            (n, 4, 2) in `detections`, as `model.detect(coverage=0.9)` gives them.
 
     Returns:
         A new PIL image, RGB.
 
     Raises:
         ValueError: "boxes" or "classes" is missing, or they differ in length; or there are no
-            uncertainties to draw.
+            uncertainties or intervals to draw.
     """
+    if draw_intervals and "intervals" not in detections:
+        raise ValueError(
+            "There are no intervals to draw: `model.detect(coverage=0.9)` gives them, of detectors "
+            "that keras-gflv2 calibrate has calibrated."
+        )
     if draw_uncertainties and "uncertainties" not in detections:
         raise ValueError(
             "There are no uncertainties to draw: only detectors whose boxes are distributions know "
@@ -91,8 +99,11 @@ def draw_detections(
     rows = sorted(rows, key=lambda row: 0.0 if row["confidence"] is None else row["confidence"])
     for row in rows:
         row["colour"] = _colour_of(row, colours)
-        if draw_uncertainties:
-            _shade_sides(picture, row)
+        if draw_intervals:
+            _shade_sides(picture, row["colour"], row["intervals"])
+        elif draw_uncertainties:
+            ends = [row["box"] + sign * row["uncertainties"] for sign in (-1, 1)]
+            _shade_sides(picture, row["colour"], np.stack(ends, axis=-1))
     draw = ImageDraw.Draw(picture)
     for row in rows:
         left, top, right, bottom = _corners(row["box"])
@@ -112,6 +123,7 @@ def draw_gallery(
     columns=None,
     cell_size=360,
     draw_uncertainties=False,
+    draw_intervals=False,
 ):
     """Draws many images in a grid: ground truth and detections side by side.
 
@@ -124,7 +136,8 @@ def draw_gallery(
         score_threshold: detections with less confidence are left out; ground truth never is.
         columns: how many images (or pairs) side by side. Default: up to 2 pairs, or 4 images.
         cell_size: longest side in pixels to which every image is scaled, also enlarged.
-        draw_uncertainties: whether detections are drawn with theirs, see `draw_detections`.
+        draw_uncertainties, draw_intervals: whether detections are drawn with theirs, see
+            `draw_detections`.
 
     Returns:
         A PIL image, RGB.
@@ -154,6 +167,7 @@ def draw_gallery(
                     class_names,
                     score_threshold=score_threshold if title == "detections" else 0.0,
                     draw_uncertainties=draw_uncertainties and title == "detections",
+                    draw_intervals=draw_intervals and title == "detections",
                 )
                 for title, entry in zip(titles, entries)
             ]
@@ -183,7 +197,7 @@ def _rows(detections, class_names, score_threshold):
         )
     confidence = detections.get("confidence")
     ignored = detections.get("ignored", np.zeros(len(boxes)))
-    spread = detections.get("uncertainties")
+    of_sides = {n: detections[n] for n in ("uncertainties", "intervals") if n in detections}
     names = detections.get("class_names") if class_names is None else None
     count = int(detections.get("num_detections", len(boxes)))
     rows = []
@@ -201,7 +215,7 @@ def _rows(detections, class_names, score_threshold):
                 "name": str(names[index]) if names is not None else _name(label, class_names),
                 "confidence": score,
                 "ignored": bool(ignored[index]),
-                "uncertainties": None if spread is None else np.asarray(spread[index], "float64"),
+                **{n: np.asarray(values[index], "float64") for n, values in of_sides.items()},
             }
         )
     return rows
@@ -212,8 +226,9 @@ def _name(label, class_names):
 
 
 def _scaled(detections, scale):
-    sides = [name for name in ("boxes", "uncertainties") if name in detections]
-    scaled = {n: np.asarray(detections[n], "float64").reshape(-1, 4) * scale for n in sides}
+    sides = [n for n in ("boxes", "uncertainties", "intervals") if n in detections]
+    scaled = {n: np.asarray(detections[n], "float64") * scale for n in sides}
+    scaled["boxes"] = scaled["boxes"].reshape(-1, 4)
     return {**detections, **scaled}
 
 
@@ -229,12 +244,13 @@ def _colour_of(row, colours):
     return tuple(colours[row["label"]]) if colours is not None else class_colour(row["label"])
 
 
-def _shade_sides(picture, row):
-    """Four bands around the sides of a box, together a frame, in its color."""
-    outwards = np.array([-1, -1, 1, 1]) * row["uncertainties"]
-    limits = np.array(picture.size * 2)
-    outer = np.clip(np.round(row["box"] + outwards), 0, limits).astype(int)
-    inner = np.round(row["box"] - outwards).astype(int)
+def _shade_sides(picture, colour, intervals):
+    """Four bands over the intervals (4, 2) of the sides of a box, together a frame."""
+    lower, upper = np.round(intervals).T
+    ends_outside = np.array([False, False, True, True])  # of right and bottom it is the upper end
+    outer = np.where(ends_outside, upper, lower)
+    outer = np.clip(outer, 0, np.array(picture.size * 2)).astype(int)
+    inner = np.where(ends_outside, lower, upper).astype(int)
     width, height = outer[2:] - outer[:2]
     if width < 1 or height < 1:
         return
@@ -242,7 +258,7 @@ def _shade_sides(picture, row):
     # Empty where the bands of opposite sides meet in a small box.
     left, top, right, bottom = np.maximum(inner - np.tile(outer[:2], 2), 0)
     mask[top:bottom, left:right] = 0
-    picture.paste(row["colour"], tuple(outer.tolist()), Image.fromarray(mask))
+    picture.paste(colour, tuple(outer.tolist()), Image.fromarray(mask))
 
 
 def _draw_tag(draw, size, row, font):

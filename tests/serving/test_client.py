@@ -54,6 +54,19 @@ def test_detections_equal_those_of_the_model(url, model, pictures):
         assert ours["class_names"] == [model.class_names[label] for label in ours["classes"]]
 
 
+def test_intervals_equal_those_of_the_model(url, model, pictures):
+    client = ServingClient(f"{url}/{EXPORTED_NAME}")
+    found = client.detect(pictures[:2], coverage=0.8)
+    wanted = model.detect([read_image(p) for p in pictures[:2]], coverage=0.8)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert len(ours["boxes"]) > 3
+        for one, other in zip(ours["intervals"], theirs["intervals"], strict=True):
+            np.testing.assert_allclose(one, other, atol=0.6)
+    with pytest.raises(ValueError, match="less than 1"):
+        client.detect(pictures[0], coverage=1.0)
+    assert client.detect(b"not an image", coverage=0.8)[0]["intervals"].shape == (0, 4, 2)
+
+
 def test_a_bad_image_has_a_status_and_the_server_goes_on(url, pictures):
     client = ServingClient(url, EXPORTED_NAME, version=1)
     found = client.detect([b"not an image", pictures[0], b""])

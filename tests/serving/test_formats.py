@@ -5,11 +5,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from common import assert_same_detections
+from common import assert_same_detections, copy_of
 
 from keras_gflv2 import cli
 from keras_gflv2.images import read_image, resize_image
-from keras_gflv2.serving import export_format, load_openvino
+from keras_gflv2.serving import export_format, load_openvino, read_calibration
 from keras_gflv2.serving.formats import OPENVINO_FLOAT32
 
 pytestmark = pytest.mark.skipif(
@@ -115,6 +115,15 @@ def test_openvino_in_bfloat16(openvino_file, model, images, tmp_path):
     assert "float32" in str(load_openvino(openvino_file).get_property("INFERENCE_PRECISION_HINT"))
 
 
+def test_files_have_the_calibration(onnx_file, openvino_file, exported, model, tmp_path):
+    table = model.calibration.get_config()
+    for file in (onnx_file, openvino_file, exported):
+        assert read_calibration(file) == table
+    uncalibrated = copy_of(model)
+    uncalibrated.calibration = None
+    assert read_calibration(export_format(uncalibrated, tmp_path / "cells.onnx", "onnx")) is None
+
+
 def test_group_norms_in_onnx_are_operators(onnx_file, model):
     """One for each normalization and level; Keras's own form takes a dozen slow ones."""
     onnx = pytest.importorskip("onnx")
@@ -172,6 +181,7 @@ def test_litert_by_the_command_line(model, images, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == f"Wrote {file}"
     assert cli.main(arguments) == 2
     assert_equals_predict(run_litert(file, images[:1]), model.predict_on_batch(images[:1]))
+    assert read_calibration(file) == model.calibration.get_config()
 
 
 @pytest.mark.parametrize(

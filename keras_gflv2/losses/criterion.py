@@ -75,3 +75,7 @@ class Criterion(Part):
                 changes["weight"] = weights[term.name]
             terms.append(term.replace(**changes))
         return type(self)(terms)
+
+    def with_term(self, term):
+        """A copy with one more `Term`."""
+        return type(self)([*self.terms, term])

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from cli_commands import DATA, TINY, fails
 from common import random_batch, small_detector, small_model, tiny_backbone, to_numpy
+from keras import ops
 from losses.gradients import gradient
 
 from keras_gflv2 import cli
 from keras_gflv2.losses import DistillationTerm, LocalizationDistillationLoss
+from keras_gflv2.targets import Targets
 from keras_gflv2.training import distill
 from keras_gflv2.training.identity import check_identity, identity
 
@@ -46,8 +48,9 @@ def test_the_gradient_leads_from_the_student_to_the_teacher():
     slope = gradient(lambda x: loss(teacher, x), student)
     expected = 10.0 * (softmax(student / 10) - softmax(teacher / 10))
     np.testing.assert_allclose(slope, expected, atol=1e-5)
-    both = gradient(lambda x: loss(x, x + student), teacher)  # by the teacher there is none
-    alone = gradient(lambda x: loss(teacher, x + student), teacher)
+    offset = ops.convert_to_tensor(student - teacher)
+    both = gradient(lambda x: loss(x, x + offset), teacher)  # by the teacher there is none
+    alone = gradient(lambda x: loss(teacher, x + offset), teacher)
     np.testing.assert_allclose(both, alone, atol=1e-6)
 
 
@@ -90,36 +93,31 @@ def test_a_training_step_adds_the_weighted_divergence_of_the_positives(teacher):
     """Weighted by the score and normalized by its sum, like the distribution focal loss."""
     batch = random_batch()
     student = student_of(teacher, temperature=2.0, weight=3.0)
-    plain = small_model()
     outputs = to_numpy(student(batch["images"]))
-    targets = keras_targets(student, batch)
+    positive = positives_of(student, batch)
     divergence = 4.0 * np.sum(
         (p := softmax(to_numpy(teacher(batch["images"]))["box_distributions"] / 2))
         * np.log(p / softmax(outputs["box_distributions"] / 2)),
         axis=-1,
     ).mean(-1)
-    score = np.where(targets, outputs["scores"].max(-1), 0)
+    score = np.where(positive, outputs["scores"].max(-1), 0)
     expected = 3.0 * (divergence * score).sum() / score.sum()
     before = [to_numpy(w).copy() for w in teacher.weights]
 
     logs = student.train_on_batch(batch["images"], batch["bounding_boxes"], return_dict=True)
     assert logs[LOSS] == pytest.approx(expected, rel=1e-3)
-    plain.compile("sgd", run_eagerly=keras.backend.backend() == "tensorflow")
-    others = plain.train_on_batch(batch["images"], batch["bounding_boxes"], return_dict=True)
-    assert logs["loss"] == pytest.approx(others["loss"] + expected, rel=1e-4)
+    terms = [logs[f"{name}_loss"] for name in student.criterion.names]
+    assert logs["loss"] == pytest.approx(sum(terms) + expected, rel=1e-4)
     for was, now in zip(before, teacher.weights):
         np.testing.assert_array_equal(to_numpy(now), was)
-    # The step is another one, and the student's alone.
-    assert any(np.abs(a - b).max() > 0 for a, b in zip(student.get_weights(), plain.get_weights()))
+    plain = small_model()
     assert len(student.weights) == len(student.variables) == len(plain.weights)
     assert len(student.non_trainable_variables) == len(plain.non_trainable_variables)
 
 
-def keras_targets(model, batch):
-    """(B, A) bool: the positives."""
-    from keras_gflv2.targets import Targets
-
-    truth = {k: keras.ops.convert_to_tensor(v) for k, v in batch["bounding_boxes"].items()}
+def positives_of(model, batch):
+    """(B, A) bool"""
+    truth = {k: ops.convert_to_tensor(v) for k, v in batch["bounding_boxes"].items()}
     targets = Targets.from_batch(truth, "xyxy", batch["images"], 3)
     return to_numpy(model.assigner(targets, model.grid(*batch["images"].shape[1:3])).positive)
 
@@ -145,9 +143,7 @@ def test_a_teacher_of_equal_weights_has_nothing_to_say():
 
 
 def test_files_of_a_student_have_no_teacher(teacher, tmp_path):
-    batch = random_batch()
     student, plain = student_of(teacher), small_model()
-    student.train_on_batch(*batch.values())
     student.save(tmp_path / "student.keras")
     with zipfile.ZipFile(tmp_path / "student.keras") as archive:
         config = json.loads(archive.read("config.json"))
@@ -156,19 +152,11 @@ def test_files_of_a_student_have_no_teacher(teacher, tmp_path):
     assert again.teacher is None and again.criterion.names == plain.criterion.names
     for one, other in zip(student.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-
-    student.save_weights(tmp_path / "student.weights.h5")
     plain.compile("sgd")
-    plain.train_on_batch(*batch.values())
-    plain.save_weights(tmp_path / "plain.weights.h5")
+    for name, model in (("student", student), ("plain", plain)):
+        model.save_weights(tmp_path / f"{name}.weights.h5")
     sizes = [numbers_in(tmp_path / f"{name}.weights.h5") for name in ("student", "plain")]
-    assert sizes[0] - sizes[1] == 2  # total and count of the mean of the term
-    # That mean is part of the state of a training.
-    resumed = student_of(teacher)
-    resumed.load_weights(tmp_path / "student.weights.h5")
-    name = LOSS.removesuffix("_loss")
-    found = [float(model._trackers[name].result()) for model in (student, resumed)]
-    assert found[0] == found[1] > 0
+    assert sizes[0] == sizes[1] >= plain.count_params()
 
 
 def numbers_in(file):
@@ -182,9 +170,10 @@ def test_compile_ends_it(teacher):
     student = student_of(teacher)
     with pytest.raises(ValueError, match="Compile it again"):
         distill(student, teacher)
-    student.compile("sgd", run_eagerly=True)
-    logs = student.train_on_batch(*random_batch().values(), return_dict=True)
-    assert LOSS not in logs and student.teacher is None
+    assert LOSS in student.metrics_names
+    student.compile("sgd")
+    assert LOSS not in student.metrics_names
+    assert student.teacher is None and student._trained_criterion.names == student.criterion.names
 
 
 # === What cannot be distilled ===

@@ -3,8 +3,8 @@
     python examples/distill.py --data-dir BCCD --teacher nano_bccd --seeds 0 1 2 --csv distill.csv
 
 Each seed trains one student twice, from the same weights on the same batches. Every training adds
-its row to the CSV when it is done; rows that are there are not repeated. Prints both means, their
-spread and a paired t-test over the seeds, of all pairs in the CSV.
+its row to the CSV when it is done; rows that are there are not repeated. Prints a table of all
+pairs in the CSV with means, spread and a paired t-test over the seeds; see docs/distillation.md.
 """
 
 import argparse
@@ -96,18 +96,22 @@ def append(path, row):
 
 
 def report(rows):
-    """Prints means, sample standard deviations and the paired test over seeds with both arms."""
-    seeds = [{int(r["seed"]) for r in rows if r["arm"] == arm} for arm in ARMS]
-    pairs = sorted(set.intersection(*seeds))
-    print(f"pairs of seeds: {pairs}")
+    """Prints Markdown: the runs, and mean and sample deviation of the seeds that have both arms."""
+    found = {(r["arm"], int(r["seed"])): {m: float(r[m]) for m in METRICS} for r in rows}
+    pairs = sorted({seed for _, seed in found if all((arm, seed) in found for arm in ARMS)})
+    arms = {arm: np.array([list(found[arm, s].values()) for s in pairs]) for arm in ARMS}
+    arms["gain"] = arms["distilled"] - arms["without"]
+    print("|  | " + " | ".join(METRICS) + " |\n|---|" + "---|" * len(METRICS))
+    for index, seed in enumerate(pairs):
+        cells = (" / ".join(f"{arms[arm][index, m]:.4f}" for arm in ARMS) for m in range(3))
+        print(f"| seed {seed}: {' / '.join(ARMS)} | {' | '.join(cells)} |")
     if len(pairs) < 2:
         return
-    for metric in METRICS:
-        found = {(r["arm"], int(r["seed"])): float(r[metric]) for r in rows}
-        without, distilled = (np.array([found[arm, s] for s in pairs]) for arm in ARMS)
-        gain, p = distilled - without, stats.ttest_rel(distilled, without).pvalue
-        sides = (f"{v.mean():.4f} +- {v.std(ddof=1):.4f}" for v in (without, distilled, gain))
-        print("{}: without {}, distilled {}, gain {}".format(metric, *sides), f"(paired p {p:.3f})")
+    for arm, values in arms.items():
+        cells = (f"{v.mean():.4f} ± {v.std(ddof=1):.4f}" for v in values.T)
+        print(f"| {arm}, mean ± deviation of {len(pairs)} seeds | {' | '.join(cells)} |")
+    tests = (stats.ttest_1samp(gain, 0.0).pvalue for gain in arms["gain"].T)
+    print(f"| p, paired t-test | {' | '.join(f'{p:.3f}' for p in tests)} |")
 
 
 def main():
@@ -116,7 +120,7 @@ def main():
     parser.add_argument("--teacher", default="nano_bccd", help="preset")
     parser.add_argument("--temperature", type=float, default=10.0)
     parser.add_argument("--weight", type=float, default=0.25)
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--image-size", type=int, nargs=2, default=(240, 320))
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
     parser.add_argument("--csv", type=Path, default="distill.csv")

@@ -13,8 +13,6 @@ from keras_gflv2.parts import Part
 NORMALIZERS = ("positives", "positives_and_images", "positives_alone")
 WEIGHTS = ("score", "centerness", "iou")
 QUALITIES = ("centerness", "iou")
-# Beside the outputs of the detector that is trained: the logits of its teacher.
-TEACHER_OUTPUT = "teacher_distributions"
 
 
 class Term(Part):
@@ -174,12 +172,13 @@ class DistillationTerm(DistributionTerm):
     """
 
     name = "localization_distillation"
+    teacher_output = "teacher_distributions"
 
     def __init__(self, loss=None, weight: float = 0.25, weighted_by: str = "score"):
         super().__init__(loss or LocalizationDistillationLoss(), weight, weighted_by)
 
     def _targets(self, matches):
-        return matches.outputs[TEACHER_OUTPUT]
+        return matches.outputs[self.teacher_output]
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")

@@ -7,9 +7,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_gflv2.losses import DistillationTerm, LocalizationDistillationLoss
-from keras_gflv2.losses.terms import TEACHER_OUTPUT
-
 
 def distill(student, teacher, temperature=10.0, weight=0.25):
     """From now on `fit` also draws a student's side distributions to those of a teacher.
@@ -38,10 +35,7 @@ def distill(student, teacher, temperature=10.0, weight=0.25):
     >>> model.fit(train_ds)
     """
     _check(student, teacher)
-    like = {term.name: term for term in student.criterion.terms}.get("distribution")
-    weighted_by = {"weighted_by": like.weighted_by} if like else {}
-    term = DistillationTerm(LocalizationDistillationLoss(temperature), weight, **weighted_by)
-    student.take_teacher(Teacher(teacher, term))
+    student.take_teacher(Teacher(teacher, student.criterion.distillation_term(temperature, weight)))
 
 
 class Teacher:
@@ -62,11 +56,8 @@ class Teacher:
     def __call__(self, images):
         with _without_gradients():
             outputs = self.detector(images, training=False)
-        return {TEACHER_OUTPUT: ops.stop_gradient(outputs[self._output_name])}
-
-    @property
-    def _output_name(self):
-        return self.detector.representation.output_name
+        raw = outputs[self.detector.representation.output_name]
+        return {self.term.teacher_output: ops.stop_gradient(raw)}
 
     @property
     def state(self):

@@ -4,8 +4,9 @@
     python benchmarks/speed.py --readme         # writes the tables into README.md, measures nothing
 
 Groups of measurements run one after another, and what was measured stands in benchmarks/speed.csv
-after each: a run that was stopped goes on where it was (`--restart` measures its groups again). The tables go to
-benchmarks/speed.md, the figure to docs/speed.svg; with another `--output`, both beside it.
+after each: a run that was stopped goes on where it was (`--restart` measures its groups again).
+The tables go to benchmarks/speed.md, the figure to docs/speed.svg; with another `--output`, both
+beside it.
 """
 
 import argparse

@@ -154,8 +154,9 @@ def choose(data, validation_data=None, small=False):
     if kind != "shapes":
         return Setup(data, validation_data, **SMALL_PHOTOS)
     if rest == ["train"] and validation_data == "shapes:val":
-        data, validation_data = (f"shapes:{split}:{n}" for split, n in
-                                 zip(("train", "val"), SMALL_SHAPES_IMAGES))
+        data, validation_data = (
+            f"shapes:{split}:{n}" for split, n in zip(("train", "val"), SMALL_SHAPES_IMAGES)
+        )
     return Setup(data, validation_data, **SMALL_SHAPES)
 
 

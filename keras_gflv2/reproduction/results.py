@@ -9,7 +9,7 @@ import filelock
 from keras_gflv2.files import written_whole
 from keras_gflv2.reproduction.setups import Setup
 
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "correlation")
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "correlation", "correlation_quality")
 RESULTS_FIELDS = (
     *("row", "seed", *METRICS, "positives", "seconds", "steps", "parameters"),
     *("backend", "keras", "version", "cpu", "threads", "date"),

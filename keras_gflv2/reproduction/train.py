@@ -38,11 +38,12 @@ def train(row, seed, setup, state, *, scope, verbose=0):
     training.fit(model, train_ds, state, plan.epochs, seconds=600, verbose=verbose)
     seconds = time.monotonic() - start
     metrics = evaluate_coco(model, val_ds, verbose=verbose)
-    correlation, positives = correlation_over_positives(model, val_ds)
+    correlation = correlation_over_positives(model, val_ds)
     return {
         **{name: round(metrics[name], 5) for name in ("AP", "AP50", "AP75", "APs", "APm", "APl")},
-        "correlation": round(correlation, 5),
-        "positives": positives,
+        "correlation": round(correlation["score"], 5),
+        "correlation_quality": round(correlation["quality"], 5),
+        "positives": correlation["num_positives"],
         "seconds": round(seconds, 1) if is_whole else "",
         "steps": plan.steps,
         "parameters": model.count_params(),

@@ -6,11 +6,10 @@ import time
 from keras_gflv2.reproduction.rows import ROWS
 
 REFERENCE = "gflv2"
-TURNS = 15
-WARM_UP = 3
+TURNS, WARM_UP = 15, 3  # calls of each
 
 
-def measure(name, setup, turns=TURNS):
+def measure(name, setup):
     """Times of one row, in one process and in turn with GFLV2: other work on the machine, or a
     processor that slows down, slows both.
 
@@ -20,7 +19,6 @@ def measure(name, setup, turns=TURNS):
     Args:
         name: of the row in `ROWS`.
         setup: the `Setup` of all rows.
-        turns: how many each has.
 
     Returns:
         Dictionary of `results.SPEED_FIELDS` without "row"; ratios are times divided by GFLV2's.
@@ -35,7 +33,7 @@ def measure(name, setup, turns=TURNS):
         for _ in range(WARM_UP):
             for subject in subjects:
                 subject[part]()
-        times = [[_seconds(subject[part]) for subject in subjects] for _ in range(turns)]
+        times = [[_seconds(subject[part]) for subject in subjects] for _ in range(TURNS)]
         seconds[part] = [statistics.median(column) for column in zip(*times)]
     inference, training = seconds["inference"], seconds["training"]
     return {
@@ -44,7 +42,7 @@ def measure(name, setup, turns=TURNS):
         "inference_ratio": round(inference[0] / inference[-1], 4),
         "training_ms": round(1000 * training[0], 3),
         "training_ratio": round(training[0] / training[-1], 4),
-        "turns": turns,
+        "turns": TURNS,
         **environment(),
     }
 

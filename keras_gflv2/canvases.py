@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_gflv2.batches import in_few_lengths, to_xyxy
-from keras_gflv2.boxes import ceil_divide
+from keras_gflv2.boxes import ceil_divide, convert_sides
 from keras_gflv2.grid import SIZE_MULTIPLE
 from keras_gflv2.images import MEAN_COLOUR
 
@@ -87,7 +87,7 @@ class CanvasQueue:
         Returns:
             List of a dictionary for each image in the order of `add`: "boxes" (n, 4) xyxy in pixels
             of the image, "classes" (n,), "confidence" (n,) and, where the model tells them,
-            "uncertainties" (n, 4).
+            "uncertainties" (n, 4) of the sides, in pixels, too.
         """
         for canvas in sorted(self._waiting):
             self._run_canvas(canvas)
@@ -109,7 +109,11 @@ class CanvasQueue:
         found = {
             key: np.asarray(keras.ops.convert_to_numpy(found[key])) for key in KEYS if key in found
         }
-        found["boxes"] = to_xyxy(found["boxes"], self._model.bounding_box_format, height, width)
+        box_format = self._model.bounding_box_format
+        found["boxes"] = to_xyxy(found["boxes"], box_format, height, width)
+        if "uncertainties" in found:
+            sides = convert_sides(found["uncertainties"], box_format, "xyxy", height, width)
+            found["uncertainties"] = np.asarray(keras.ops.convert_to_numpy(sides))
         for row, position in enumerate(positions):
             present = found["classes"][row] >= 0
             self._found[position] = {key: value[row][present] for key, value in found.items()}

@@ -23,6 +23,7 @@ METRICS = {
     "APm": ("APm", 100, 1),
     "APl": ("APl", 100, 1),
     "correlation": ("correlation", 1, 3),
+    "correlation_quality": ("of the quality alone", 1, 3),  # in Table 6 only
 }
 VERDICTS = {
     "shown": "the order shows",
@@ -94,7 +95,8 @@ def report(numbers, setup):
 
 
 def compare_all(numbers, table):
-    """The orders of a table: dictionaries "row", "other", "paper", "test", "p" and "verdict".
+    """The orders of a table: dictionaries of its "table", "row", "other", the difference in the
+    "paper", the "test", its "p" and the "verdict".
 
     "p" is that of the paired t-test, corrected for the number of orders in the table (Holm).
     """
@@ -103,7 +105,8 @@ def compare_all(numbers, table):
         test = numbers.compare(row, other, table.metric)
         if test is not None:
             paper = table.in_paper(row, other)
-            found.append({"row": row, "other": other, "paper": paper, "test": test})
+            order = {"table": table, "row": row, "other": other, "paper": paper, "test": test}
+            found.append(order)
     for order, p in zip(found, holm([order["test"].p for order in found])):
         order["p"] = p
         order["verdict"] = verdict(order["paper"], order["test"].difference, p)
@@ -120,15 +123,23 @@ def verdict(paper, difference, p):
 
 
 def _summary(orders):
-    counts = collections.Counter(order["verdict"] for order in orders if order["paper"] is not None)
+    counts = collections.Counter(order["verdict"] for order in orders)
     total = sum(counts[name] for name in ("shown", "reversed", "noise"))
-    return (
+    lines = [
         f"Of {total} orders in the paper's tables, {counts['shown']} show here, "
         f"{counts['reversed']} are reversed and {counts['noise']} drown in noise: a paired t-test "
         f"over the seeds, p below {LEVEL} after Holm's correction for the orders of a table. The "
         "exact p is that of the sign-flip permutation test of the same pairs, uncorrected; of n "
-        "pairs it is never below 2 / 2^n."
-    )
+        "pairs it is never below 2 / 2^n, so that three seeds can only say so much."
+    ]
+    lines += [
+        f"- {VERDICTS[name]}: Table {order['table'].number}, {_pair(order)}, "
+        f"{_difference(order)} ({order['test'].pairs} seeds, p {_p(order['p'])})."
+        for name in ("shown", "reversed")
+        for order in orders
+        if order["verdict"] == name
+    ]
+    return "\n".join([lines[0], "", *lines[1:]]).strip()
 
 
 # === Markdown ===
@@ -160,12 +171,13 @@ def _table(numbers, table):
         if any(name in line.paper for line in table.lines)
     ]
     titles = {"images_per_second": "images/s"}
-    headings = ["", "seeds", *(heading for heading, _, _ in METRICS.values())]
+    metrics = [m for m in METRICS if m != "correlation_quality" or table.metric == "correlation"]
+    headings = ["", "seeds", *(METRICS[metric][0] for metric in metrics)]
     headings += [f"paper: {titles.get(name, name)}" for name in papers]
     lines = []
     for line in table.lines:
         cells = [line.label, str(len(numbers.of(line.row, "AP")))]
-        cells += [_mean(numbers, line.row, metric) for metric in METRICS]
+        cells += [_mean(numbers, line.row, metric) for metric in metrics]
         cells += [str(line.paper.get(name, "")) for name in papers]
         lines.append(cells)
     text = _markdown(headings, lines)
@@ -213,21 +225,18 @@ def _costs(numbers, table):
 
 
 def _orders(found, table):
-    metric = table.metric
-    labels = {line.row: line.label for line in table.lines}
     lines = []
     for order in found:
         test, paper = order["test"], order["paper"]
         interval = "-"
         if math.isfinite(test.low):
-            ends = (_shown(end, metric, signed=True) for end in (test.low, test.high))
+            ends = (_shown(end, table.metric, signed=True) for end in (test.low, test.high))
             interval = " to ".join(ends)
-        in_paper = "" if paper is None else f"{paper:+g}"
         lines.append(
             [
-                f"{labels[order['row']]} over {labels[order['other']]}",
-                in_paper,
-                _shown(test.difference, metric, signed=True),
+                _pair(order),
+                "" if paper is None else f"{paper:+g}",
+                _shown(test.difference, table.metric, signed=True),
                 interval,
                 _p(order["p"]),
                 "-" if test.exact_p is None else _p(test.exact_p),
@@ -235,9 +244,20 @@ def _orders(found, table):
                 VERDICTS[order["verdict"]],
             ]
         )
-    name = METRICS[metric][0]
+    name = METRICS[table.metric][0]
     headings = [f"difference of {name}", "paper", "here", "95 % interval", "p (t, Holm)"]
     return _markdown([*headings, "exact p", "seeds", "verdict"], lines)
+
+
+def _pair(order):
+    labels = {line.row: line.label for line in order["table"].lines}
+    return f"{labels[order['row']]} over {labels[order['other']]}"
+
+
+def _difference(order):
+    metric, test = order["table"].metric, order["test"]
+    shown = (_shown(value, metric, signed=True) for value in (test.difference, test.low, test.high))
+    return "{} {} (95 % interval {} to {})".format(METRICS[metric][0], *shown)
 
 
 def _p(p):

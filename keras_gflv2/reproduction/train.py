@@ -22,8 +22,7 @@ def train(row, seed, setup, state, *, scope, verbose=0):
     import keras
 
     from keras_gflv2 import training
-    from keras_gflv2.evaluation import evaluate_coco
-    from keras_gflv2.reproduction.correlation import correlation_over_positives
+    from keras_gflv2.evaluation import evaluate_coco, quality_correlation
 
     keras.utils.set_random_seed(seed)
     train_ds, val_ds = setup.datasets(seed)
@@ -38,7 +37,7 @@ def train(row, seed, setup, state, *, scope, verbose=0):
     training.fit(model, train_ds, state, plan.epochs, seconds=600, verbose=verbose)
     seconds = time.monotonic() - start
     metrics = evaluate_coco(model, val_ds, verbose=verbose)
-    correlation = correlation_over_positives(model, val_ds)
+    correlation = quality_correlation(model, val_ds, verbose=0)
     return {
         **{name: round(metrics[name], 5) for name in ("AP", "AP50", "AP75", "APs", "APm", "APl")},
         "correlation": round(correlation["score"], 5),

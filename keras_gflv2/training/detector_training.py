@@ -38,7 +38,7 @@ class DetectorTraining(keras.Model):
     """What a dense detector has of training: `compile`, `fit`, `evaluate` and what they call.
 
     A subclass has the attributes `num_classes`, `bounding_box_format`, `class_names` and
-    `criterion`, and the methods `losses_of_batch` and `recompute`.
+    `criterion`, and the methods `losses_of_batch`, `recompute` and `drop_calibration`.
     """
 
     def prepare_training(self):
@@ -209,6 +209,7 @@ class DetectorTraining(keras.Model):
             "validation_split": validation_split,
             **kwargs,
         }
+        self.drop_calibration()
         if self._recipe:
             images, steps = training_size(x, y, arguments)
             images = images and images * processes_of(x)

@@ -1,0 +1,75 @@
+"""`keras-gflv2 calibrate`, and `predict --coverage` of what it wrote."""
+
+import json
+
+import numpy as np
+import pytest
+from cli_commands import fails
+from common import small_model
+from PIL import Image
+from serving.conftest import cells
+
+from keras_gflv2 import cli
+from keras_gflv2.cli import sources
+
+
+def test_what_is_calibrated_predicts_with_intervals(tmp_path, capsys):
+    for seed, name in enumerate(("first.jpg", "second.jpg")):
+        Image.fromarray(cells(seed, (240, 320))).save(tmp_path / name)
+    model = sources.load_model("nano_bccd")
+    (found,) = model.detect(tmp_path / "first.jpg", coverage=0.9)
+    assert len(found["boxes"])
+    output = tmp_path / "out"
+    command = ["predict", str(tmp_path / "first.jpg"), "--model", "nano_bccd", "--verbose", "0"]
+    assert cli.main([*command, "--output", str(output), "--coverage", "0.9"]) == 0
+    entries = json.loads((output / "detections.json").read_text())
+    np.testing.assert_allclose([e["intervals"] for e in entries], found["intervals"], rtol=1e-4)
+
+    # Data that the detector knows by its own detections: the errors are none.
+    data = coco_of(model, [tmp_path / "first.jpg", tmp_path / "second.jpg"], tmp_path)
+    command = ["calibrate", "--model", "nano_bccd", "--data", data, "--verbose", "0"]
+    with pytest.warns(UserWarning, match="Only|No detection"):
+        assert cli.main([*command, "--output", str(tmp_path / "preset")]) == 0
+    printed = capsys.readouterr().out
+    assert "detections match an object" in printed and "Wrote the detector" in printed
+    calibrated = sources.load_model(str(tmp_path / "preset"))
+    assert calibrated.calibration.num_matched >= 20
+    (found,) = calibrated.detect(tmp_path / "first.jpg", coverage=0.9)
+    np.testing.assert_allclose(found["intervals"].mean(-1), found["boxes"], atol=1)
+    assert np.ptp(found["intervals"], axis=-1).max() < 2
+
+
+def coco_of(model, paths, folder):
+    """A dataset whose objects are what a detector finds in images, as --data names it."""
+    images, annotations = [], []
+    for index, path in enumerate(paths):
+        images.append({"id": index, "file_name": path.name, "height": 240, "width": 320})
+        (found,) = model.detect(path, 0.1)
+        for box, label in zip(found["boxes"].tolist(), found["classes"].tolist()):
+            x, y, right, bottom = box
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": index,
+                    "category_id": label + 1,
+                    "bbox": [x, y, right - x, bottom - y],
+                    "area": (right - x) * (bottom - y),
+                    "iscrowd": 0,
+                }
+            )
+    assert len(annotations) >= 20
+    categories = [{"id": i + 1, "name": name} for i, name in enumerate(model.class_names)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "truth.json").write_text(json.dumps(content))
+    return f"coco:{folder / 'truth.json'}:{folder}"
+
+
+def test_calibrate_mistakes(tmp_path, capsys):
+    file = tmp_path / "small.keras"
+    small_model(image_size=(64, 64)).save(file)
+    command = ["calibrate", "--model", file, "--data", "shapes:val:2"]
+    assert "match" in fails(capsys, *command, "--output", tmp_path / "out", "--verbose", "0")
+    command = ["predict", "--model", file, "--output", tmp_path / "out"]
+    Image.fromarray(cells(0, (60, 90))).save(tmp_path / "a.png")
+    assert "keras-gflv2 calibrate" in fails(capsys, *command, tmp_path / "a.png", "--coverage", 0.9)
+    assert "less than 1" in fails(capsys, *command, tmp_path / "a.png", "--coverage", 1)

@@ -107,7 +107,7 @@ class ResultsFolder:
         if self.setup is None:
             with written_whole(self.path / SETUP_FILE) as temporary:
                 temporary.write_text(setup.to_json(), encoding="utf-8")
-        elif self.setup.to_json() != setup.to_json():  # lists for tuples in its dictionaries
+        elif not self.setup.equals(setup):
             raise ValueError(
                 f"--output {self.path} has results of another setup, see {SETUP_FILE} in it: "
                 "results of different sizes or data cannot be compared. Choose another folder."

@@ -2,8 +2,7 @@
 
 import dataclasses
 import json
-
-BEGINNINGS = ("scratch", "imagenet")
+import os
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +53,17 @@ class Setup:
         """A copy with other values, where these are not None."""
         changes = {name: value for name, value in changes.items() if value is not None}
         return dataclasses.replace(self, **changes)
+
+    def equals(self, other):
+        """Whether results of both can be compared: all is equal but the folders of the data."""
+        return self._without_folders().to_json() == other._without_folders().to_json()
+
+    def _without_folders(self):
+        data, validation_data = (
+            ":".join(os.path.basename(part.rstrip("/")) for part in text.split(":"))
+            for text in (self.data, self.validation_data)
+        )
+        return dataclasses.replace(self, data=data, validation_data=validation_data)
 
     # === Its parts ===
 

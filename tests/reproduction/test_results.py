@@ -79,8 +79,18 @@ def test_one_folder_has_one_setup(tmp_path):
     folder.use(choose("shapes", small=True))
     assert folder.setup.replace(epochs=3).epochs == 3
     assert ResultsFolder(tmp_path).setup.image_size == SETUP.image_size
+    for changes in ({"epochs": 3}, {"data": "shapes:train:9"}):
+        with pytest.raises(ValueError, match="another setup"):
+            folder.use(SETUP.replace(**changes))
+
+
+def test_data_may_be_elsewhere_on_another_machine(tmp_path):
+    folder = ResultsFolder(tmp_path)
+    folder.use(choose("coco:/data/COCO"))
+    folder.use(choose("coco:/mnt/elsewhere"))
+    assert folder.setup.data.startswith("coco:/data/COCO/annotations")
     with pytest.raises(ValueError, match="another setup"):
-        folder.use(SETUP.replace(epochs=3))
+        folder.use(choose("voc:/data/VOC"))
 
 
 def test_merge_puts_machines_together(tmp_path):

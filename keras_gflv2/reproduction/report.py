@@ -79,7 +79,8 @@ def report(numbers, setup):
     parts = ["# The paper's tables, trained here", _setup_text(numbers, setup)]
     orders = []
     for table in TABLES.values():
-        if not any(numbers.of(row, "AP") for row in table.rows):
+        timed = table.has_speed and any(row in numbers.speed for row in table.rows)
+        if not timed and not any(numbers.of(row, "AP") for row in table.rows):
             continue
         found = compare_all(numbers, table)
         orders += found
@@ -221,6 +222,8 @@ def _costs(numbers, table):
             mean, spread = mean_and_spread(seconds)
             text = f"{mean:.0f}" + ("" if spread is None else f" ± {spread:.0f}")
             lines.append([line.label, text, str(line.paper["hours"])])
+    if not lines:
+        return ""
     return _markdown(["", "seconds of training", "paper: hours on 8 GPUs"], lines)
 
 
@@ -282,10 +285,10 @@ def _setup_text(numbers, setup):
             f"- Data: `{setup.data}`, evaluated on `{setup.validation_data}`, at "
             f"{setup.image_size[0]} x {setup.image_size[1]} pixels.",
             f"- Detector: ResNet with {backbone}; {sizes or 'the sizes of the paper'}.",
-            f"- Schedule: recipe {setup.recipe}, {', '.join(steps)} steps of {setup.batch_size} "
-            "images.",
+            f"- Schedule: recipe {setup.recipe}, {', '.join(steps) or 'no'} steps of "
+            f"{setup.batch_size} images.",
             f"- {len(lines)} trainings, {sum(seconds) / 3600:.1f} hours of training in all "
             "(processes side by side count each).",
-            f"- {'; '.join(environments)}.",
+            *(f"- {environment}." for environment in environments),
         ]
     )

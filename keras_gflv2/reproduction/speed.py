@@ -6,7 +6,7 @@ import time
 from keras_gflv2.reproduction.rows import ROWS
 
 REFERENCE = "gflv2"
-TURNS, WARM_UP = 15, 3  # calls of each
+TURNS, WARM_UP = 40, 3  # calls of each
 
 
 def measure(name, setup):

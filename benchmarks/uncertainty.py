@@ -17,6 +17,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from keras_gflv2.cli.sources import load_data, load_model
 from keras_gflv2.contract import class_names_of
@@ -24,11 +25,12 @@ from keras_gflv2.evaluation.calibration import calibration_of
 from keras_gflv2.evaluation.detections import detect_dataset
 from keras_gflv2.evaluation.uncertainty import matched_sides, uncertainty_of
 from keras_gflv2.intervals import conformal_intervals
-from keras_gflv2.visualization import draw_gallery
+from keras_gflv2.visualization import draw_detections
 
 COVERAGES = (0.5, 0.8, 0.9, 0.95)
 FIFTHS = ("surest fifth", "second fifth", "third fifth", "fourth fifth", "least sure fifth")
 GROUP_COVERAGE = 0.9
+COLUMNS, CELL, TITLE = 6, 190, 28  # of the picture; pixels
 
 
 def main():
@@ -59,8 +61,7 @@ def parse():
     parser.add_argument("--test", help="images to measure on, instead of halves of --data")
     parser.add_argument("--repeats", type=int, default=10, help="random splits into halves")
     parser.add_argument("--output", type=Path, required=True, help="CSV file")
-    parser.add_argument("--picture", type=Path, help="photos with their intervals")
-    parser.add_argument("--photos", type=int, nargs="*", help="which, by position in --data")
+    parser.add_argument("--picture", type=Path, help="objects with their intervals")
     return parser.parse_args()
 
 
@@ -186,29 +187,69 @@ def write(path, rows):
         writer.writeheader()
         writer.writerows(rows)
     for row in rows:
-        print(*list(row.values())[2:-2], sep="  ")
+        print(*list(row.values())[4:], sep="  ")
     print(f"Wrote {path}")
 
 
 def draw(model, images, matches, arguments):
-    """Photos with 90 % intervals, calibrated on the other photos of the dataset."""
-    dataset = dataset_of(model, arguments.data)
-    photos = [np.asarray(photo) for batch in dataset for photo in batch["images"]]
-    chosen = arguments.photos or range(2)
-    model.calibration = calibration_of(matches.take(~np.isin(matches.images, chosen)))
-    pictures = [enlarged(photos[index], images[index]) for index in chosen]
-    found = model.detect(pictures, coverage=GROUP_COVERAGE)
-    gallery = draw_gallery(pictures, found, cell_size=560, columns=2, draw_intervals=True)
-    gallery.save(arguments.picture, quality=80)
+    """The objects of the commonest class with the narrowest and with the widest 90 % intervals.
+
+    They are of the first half of the photos; the calibration is of the others.
+    """
+    half = len(images) // 2
+    model.calibration = calibration_of(matches.take(matches.images >= half))
+    photos = original_photos(dataset_of(model, arguments.data), images[:half])
+    objects = [one for photo in photos for one in objects_of(model, photo)]
+    commonest = np.bincount([one["classes"][0] for _, one in objects]).argmax()
+    objects = [(photo, one) for photo, one in objects if one["classes"][0] == commonest]
+    objects.sort(key=lambda pair: np.ptp(pair[1]["intervals"], axis=-1).mean())
+    rows = [objects[:COLUMNS], objects[::-1][:COLUMNS]]
+    titles = ["narrowest", "widest"]
+    picture = Image.new("RGB", (COLUMNS * CELL, 2 * (CELL + TITLE)), (255, 255, 255))
+    text = ImageDraw.Draw(picture)
+    for row, (title, pairs) in enumerate(zip(titles, rows)):
+        top = row * (CELL + TITLE)
+        words = f"{title} {100 * GROUP_COVERAGE:.0f} % intervals of {len(objects)} objects"
+        text.text((4, top + 4), words, (40, 40, 40), ImageFont.load_default(18))
+        for column, (photo, one) in enumerate(pairs):
+            picture.paste(close_up(photo, one), (column * CELL, top + TITLE))
+    picture.save(arguments.picture, quality=85)
     print(f"Wrote {arguments.picture}, {arguments.picture.stat().st_size / 1000:.0f} kB")
 
 
-def enlarged(photo, image):
-    """A photo of a dataset in its original size again."""
-    from PIL import Image
+def original_photos(dataset, images):
+    """The photos of a dataset in their original sizes, as many as `images`."""
+    photos = []
+    for batch in dataset:
+        for photo, (height, width) in zip(batch["images"], np.asarray(batch["image_sizes"])):
+            if len(photos) < len(images):
+                image = images[len(photos)]
+                pixels = np.asarray(photo)[:height, :width].round().astype("uint8")
+                size = (round(image.width), round(image.height))
+                photos.append(np.asarray(Image.fromarray(pixels).resize(size)))
+    return photos
 
-    size = (round(image.width), round(image.height))
-    return np.asarray(Image.fromarray(np.uint8(np.clip(photo, 0, 255))).resize(size))
+
+def objects_of(model, photo):
+    """Pairs of a photo and the detection of one object in it."""
+    (found,) = model.detect(photo, coverage=GROUP_COVERAGE)
+    for row in range(len(found["boxes"])):
+        yield photo, {key: value[row : row + 1] for key, value in found.items()}
+
+
+def close_up(photo, one):
+    """A detection with its intervals, and what is around it."""
+    left, top, right, bottom = one["boxes"][0]
+    side = 1.8 * max(right - left, bottom - top)
+    corner = np.array([(left + right) / 2 - side / 2, (top + bottom) / 2 - side / 2])
+    box = (*corner, *(corner + side))
+    cell = Image.fromarray(photo).crop([round(v) for v in box]).resize((CELL - 4, CELL - 4))
+    scale = (CELL - 4) / side
+    moved = {
+        "boxes": (one["boxes"] - np.tile(corner, 2)) * scale,
+        "intervals": (one["intervals"] - np.tile(corner, 2)[:, None]) * scale,
+    }
+    return draw_detections(cell, {**one, **moved}, draw_intervals=True)
 
 
 if __name__ == "__main__":

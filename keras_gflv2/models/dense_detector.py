@@ -59,6 +59,10 @@ class DenseDetector(DetectorPresets, DetectorInference, DetectorTraining):
         name, trainable, dtype: as in `keras.Model`. `dtype` is the policy of pyramid and head; the
             backbone has its own. Scores, losses and decoding are float32 under any policy.
 
+    Attributes:
+        calibration: the `SideCalibration` of the uncertainties of boxes, which
+            `evaluation.calibrate` sets and files keep, or None.
+
     Call argument: images (B, H, W, 3) of any size. Returns a dictionary, float32, for the A
     locations of all levels: "scores" (B, A, num_classes) in 0..1, the raw numbers of the boxes
     under `representation.output_name`, and what the quality adds.

@@ -31,6 +31,8 @@ def write_calibration(file, calibration):
     elif file.suffix == ".xml":
         tree = ElementTree.parse(file)
         information = tree.getroot().find("rt_info")
+        if information is None:
+            information = ElementTree.SubElement(tree.getroot(), "rt_info")
         ours = ElementTree.SubElement(information, "keras_gflv2")
         ElementTree.SubElement(ours, NAME, value=content)
         tree.write(file, xml_declaration=True)

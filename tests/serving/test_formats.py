@@ -181,6 +181,7 @@ def test_litert_by_the_command_line(model, images, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == f"Wrote {file}"
     assert cli.main(arguments) == 2
     assert_equals_predict(run_litert(file, images[:1]), model.predict_on_batch(images[:1]))
+    assert read_calibration(file) == model.calibration.get_config()
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ def draw(model, images, matches, arguments):
     half = len(images) // 2
     model.calibration = calibration_of(matches.take(matches.images >= half))
     photos = original_photos(dataset_of(model, arguments.data), images[:half])
-    objects = [one for photo in photos for one in objects_of(model, photo)]
+    objects = list(objects_of(model, photos))
     commonest = np.bincount([one["classes"][0] for _, one in objects]).argmax()
     objects = [(photo, one) for photo, one in objects if one["classes"][0] == commonest]
     objects.sort(key=lambda pair: np.ptp(pair[1]["intervals"], axis=-1).mean())
@@ -230,11 +230,11 @@ def original_photos(dataset, images):
     return photos
 
 
-def objects_of(model, photo):
+def objects_of(model, photos):
     """Pairs of a photo and the detection of one object in it."""
-    (found,) = model.detect(photo, coverage=GROUP_COVERAGE)
-    for row in range(len(found["boxes"])):
-        yield photo, {key: value[row : row + 1] for key, value in found.items()}
+    for photo, found in zip(photos, model.detect(photos, coverage=GROUP_COVERAGE)):
+        for row in range(len(found["boxes"])):
+            yield photo, {key: value[row : row + 1] for key, value in found.items()}
 
 
 def close_up(photo, one):

@@ -76,7 +76,7 @@ def detect_dataset(model, dataset, *, verbose="auto"):
     verbose = 1 if verbose == "auto" else verbose
     batches, num_batches = batches_of(dataset)
     progress = keras.utils.Progbar(num_batches, verbose=verbose, unit_name="batch")
-    queue = CanvasQueue(model)
+    queue = CanvasQueue(model, plan=getattr(model, "canvas_plan", None))
     images, scales = [], []
     for step, batch in enumerate(batches):
         for image, scale in _true_images(model, dataset, batch, first_position=len(images)):

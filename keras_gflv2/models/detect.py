@@ -8,21 +8,19 @@ from keras_gflv2.images import read_image, resize_image, resize_shape
 from keras_gflv2.intervals import check_coverage, conformal_quantile
 
 
-def detect(
-    model, predict, images, score_threshold, image_size, batch_size, padding_multiple, coverage
-):
+def detect(model, predict, plan, images, score_threshold, image_size, batch_size, coverage):
     """What `DenseDetector.detect` does; see there.
 
     Args:
         model: the detector: its sizes, names and box format.
         predict: function that finds the detections of a batch.
-        images, score_threshold, image_size, batch_size, padding_multiple, coverage: as in
-            `DenseDetector.detect`.
+        plan: a `CanvasPlan` for images that share canvases, or None.
+        images, score_threshold, image_size, batch_size, coverage: as in `DenseDetector.detect`.
     """
     if not isinstance(images, (list, tuple)):
         images = [images]
     image_size = image_size or model.image_size
-    queue = CanvasQueue(model, batch_size, predict, padding_multiple)
+    queue = CanvasQueue(model, batch_size, predict, plan, image_size)
     scales = []
     for source in images:
         image = read_image(source)

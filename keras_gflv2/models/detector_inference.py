@@ -6,11 +6,12 @@ import keras
 import numpy as np
 
 from keras_gflv2.batches import in_few_lengths
+from keras_gflv2.canvas_plan import CanvasPlan
 from keras_gflv2.contract import DataContract, check_pixels, unpack
-from keras_gflv2.grid import SIZE_MULTIPLE
+from keras_gflv2.layers.own_canvas import own_canvases
 from keras_gflv2.models.detect import check_calibrated, detect
 from keras_gflv2.postprocessing import SideCalibration
-from keras_gflv2.replicas import is_spread, predict_on_one_device
+from keras_gflv2.replicas import compiles_each_shape, is_spread, predict_on_one_device
 from keras_gflv2.training.feeding import Feeding
 from keras_gflv2.training.sources import KERAS_BATCH_SIZE
 
@@ -25,6 +26,7 @@ class DetectorInference(keras.Model):
     def prepare_inference(self):
         """Called once, at the end of the constructor."""
         self.one_device_prediction = None  # of `predict_on_one_device`
+        self._canvas_plan = CanvasPlan()
         self._calibration = None
 
     @property
@@ -49,6 +51,13 @@ class DetectorInference(keras.Model):
                 stacklevel=3,
             )
             self.calibration = None
+
+    @property
+    def canvas_plan(self):
+        """The `CanvasPlan` for images of many sizes; None where each has a canvas of its own."""
+        # PyTorch compiles anew for a few shapes only, then for all.
+        shares = keras.backend.backend() != "torch" and compiles_each_shape(self)
+        return self._canvas_plan if shares and knows_own_canvases(self) else None
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """Detections in a batch, an array or a dataset of images.
@@ -107,11 +116,15 @@ class DetectorInference(keras.Model):
         return {key: np.concatenate([batch[key] for batch in found]) for key in found[0]}
 
     def predict_on_batch(self, x):
-        """As `predict`, for one batch, of any size, on one device."""
+        """As `predict`, for one batch, of any size, on one device.
+
+        With "canvas_sizes" (B, 2), height and width of a canvas of each image's own, multiples of
+        32 pixels, nothing outside of it is seen, if all parts are of this package.
+        """
         images, targets = unpack(x)
         if isinstance(images, np.ndarray):
             check_pixels(images)
-        sizes = {key: targets[key] for key in ("image_sizes",) if key in targets}
+        sizes = {key: targets[key] for key in ("image_sizes", "canvas_sizes") if key in targets}
         return self._detect_batch({"images": images, **sizes})
 
     def _detect_batch(self, batch):
@@ -121,7 +134,8 @@ class DetectorInference(keras.Model):
     def predict_step(self, *args):
         # JAX passes its state before the data.
         images, targets = unpack(args[-1])
-        outputs = super().predict_step(*args[:-1], (images,))
+        with own_canvases(targets.get("canvas_sizes"), images.shape[1:3]):
+            outputs = super().predict_step(*args[:-1], (images,))
         if isinstance(outputs, tuple):  # JAX returns the state too
             outputs, state = outputs
             return self.decode_predictions(outputs, images, targets.get("image_sizes")), state
@@ -136,15 +150,17 @@ class DetectorInference(keras.Model):
         *,
         coverage=None,
         predict=None,
-        padding_multiple=SIZE_MULTIPLE,
     ):
         """Detections in images of any sizes, in each image's own pixels.
 
         Each image is resized, and padded at the right and at the bottom, with `padding_color`, to
-        the next multiple of 32 pixels of its own height and width and no further: its detections
-        are those that it has alone. Images of one padded size run together. TensorFlow traces the
-        network once for all sizes, while JAX, and any backend with `jit_compile=True`, compiles it
-        for each, for one image and, where there are so many, for `batch_size`.
+        the next multiple of 32 pixels of its own height and width, its canvas: its detections are
+        those that it has alone. Images of one canvas run together. TensorFlow traces the network
+        once for all sizes. JAX, and TensorFlow with `jit_compile=True`, compile it for each: there
+        several sizes share a larger canvas (`CanvasPlan`), of which an image sees, to rounding, no
+        more than its own. A size that comes often gets a canvas of its own in time, and a canvas
+        that does is compiled once more, for `batch_size` images. A detector that has a backbone or
+        another part from elsewhere is compiled for the canvas of every size.
 
         Args:
             images: one or a list of what `images.read_image` takes: paths, encoded bytes, PIL
@@ -152,16 +168,11 @@ class DetectorInference(keras.Model):
                 that cannot be read is an error.
             score_threshold: detections below are left out.
             image_size: (short side, longest long side) to resize to. Default: `self.image_size`.
-            batch_size: images of one padded size are run together, at most so many.
+            batch_size: images of one canvas are run together, at most so many.
             coverage: probability, such as 0.9, with which "intervals" hold the true sides. It needs
                 a calibration: `evaluation.calibrate`, or the command keras-gflv2 calibrate.
             predict: function that finds the detections of a batch. Default: this model's; the
                 `predict_on_batch` of a `TestTimeAugmentation`, for example.
-            padding_multiple: pads to multiples of so many pixels instead, itself a multiple of 32.
-                A folder of many sizes has few padded sizes then, which JAX compiles sooner, but
-                the network sees the padding, and detections change: of 2048 that `nano_bccd` finds
-                in BCCD with 32, 16 % move by more than 10 pixels or are lost with 128, and 41 %
-                with 256.
 
         Returns:
             List of a dictionary per image: "boxes" (n, 4) float32 xyxy in pixels of that image,
@@ -175,16 +186,19 @@ class DetectorInference(keras.Model):
         Raises:
             ValueError: `coverage` is given and there is no calibration, or none for so much.
         """
+        plan = None if predict else self.canvas_plan
         predict = predict or self._detect_batch
         if coverage is not None:
             check_calibrated(self, coverage)
         return detect(
-            self,
-            predict,
-            images,
-            score_threshold,
-            image_size,
-            batch_size,
-            padding_multiple,
-            coverage,
+            self, predict, plan, images, score_threshold, image_size, batch_size, coverage
         )
+
+
+def knows_own_canvases(model):
+    """Whether all layers of a `DenseDetector` respect `own_canvases`: all parts are of here."""
+    sampler = getattr(model.quality, "sampler", None)
+    parts = [model, model.backbone, model.feature_pyramid, model.head, model.prediction_decoder]
+    parts += [model.quality, sampler, getattr(sampler, "base", None)]
+    package = __name__.partition(".")[0]
+    return all(p is None or type(p).__module__.partition(".")[0] == package for p in parts)

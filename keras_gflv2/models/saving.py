@@ -86,7 +86,7 @@ def from_config(cls, config, custom_objects=None):
 
     model = cls(**config)
     for name, part in attributes.items():
-        if part is not None and serialize(name, part) != serialize(name, getattr(model, name)):
+        if part is not None:
             setattr(model, name, part)
     model.preset = preset
     set_trainable(model, trainable)

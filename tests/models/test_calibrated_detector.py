@@ -111,6 +111,8 @@ def test_files_keep_the_calibration_and_those_without_one_are_as_before(models, 
     for copy in copies:
         assert copy.calibration.get_config() == expected
     assert copy_of(model).calibration is None
+    fresh = keras_gflv2.DenseDetector.from_preset(str(tmp_path / "preset"), load_weights=False)
+    assert fresh.calibration is None
 
 
 def test_training_drops_the_calibration(models):

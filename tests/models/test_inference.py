@@ -5,7 +5,7 @@ import contextlib
 import keras
 import numpy as np
 import pytest
-from common import assert_same_detections, copy_of, pairwise_iou, to_numpy, truth_of
+from common import assert_same_detections, copy_of, to_numpy, truth_of
 
 from keras_gflv2.evaluation import evaluate_coco
 
@@ -233,21 +233,6 @@ def test_detect_traces_photos_of_many_sizes_once(trained):
         for count in (7, 5, 6):
             model.detect(photos(SIZES[:count]), image_size=(64, 128), batch_size=3)
         assert_traced_once(shapes, CANVASES, {3, 1})
-
-
-def test_a_coarser_padding_has_fewer_sizes(model, trained):
-    """And finds the same objects, with other scores."""
-    with pytest.raises(ValueError, match="multiple of 32"):
-        model.detect(photos(SIZES), padding_multiple=48)
-    other = copy_of(model)
-    images = trained[1]["images"].round().astype("uint8")
-    mixed = [*images, *photos(SIZES)]
-    with counted(other) as shapes:
-        found = other.detect(mixed, image_size=(96, 128), batch_size=3, padding_multiple=128)
-        assert_traced_once(shapes, {(128, 128)}, {3})
-    for one, expected in zip(found[:2], other.detect(mixed[:2], image_size=(96, 128))):
-        assert len(one["boxes"]) and len(expected["boxes"])
-        assert np.all(pairwise_iou(expected["boxes"], one["boxes"]).max(1) > 0.6)
 
 
 def test_predict_traces_the_rest_of_all_arrays_once(trained, images):

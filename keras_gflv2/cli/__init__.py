@@ -1,5 +1,5 @@
 """The command line: `keras-gflv2 demo | train | evaluate | calibrate | predict | export |
-benchmark | convert | presets`.
+benchmark | figures | convert | presets`.
 
 Each subcommand is a module with `NAME`, `HELP` (one line), `add_arguments(parser)` and
 `run(arguments)`; a new one is a module in `COMMANDS`. Functions that run import what they need
@@ -18,6 +18,7 @@ from keras_gflv2.cli import (
     demo,
     evaluate,
     export,
+    figures,
     predict,
     presets,
     train,
@@ -25,7 +26,18 @@ from keras_gflv2.cli import (
 from keras_gflv2.cli.errors import USER_ERRORS, user_message
 from keras_gflv2.cli.run_folder import RunFolder
 
-COMMANDS = (demo, train, evaluate, calibrate, predict, export, benchmark, convert, presets)
+COMMANDS = (
+    demo,
+    train,
+    evaluate,
+    calibrate,
+    predict,
+    export,
+    benchmark,
+    figures,
+    convert,
+    presets,
+)
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130

@@ -250,6 +250,9 @@ class DenseDetector(DetectorPresets, DetectorInference, DetectorTraining):
             candidates = self.candidate_scores(predictions)
         if candidates is not None:
             thresholds["candidate_scores"] = candidates
+        is_by_variance = getattr(self.prediction_decoder, "box_voting", None) == "variance"
+        if is_by_variance and self.representation.has_spread:
+            thresholds["spread"] = self.representation.spread(raw, at)
         return dict(
             self.prediction_decoder(
                 predictions["scores"], boxes=boxes, locations_per_level=at.lengths, **thresholds

@@ -3,11 +3,9 @@
 import keras
 from keras import ops
 
-from keras_gflv2 import boxes as box_ops
+from keras_gflv2.postprocessing.voting import vote
 from keras_gflv2.replicas import predict_on_one_device
 from keras_gflv2.rows import take_rows
-
-VOTING_IOU = 0.65
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
@@ -31,7 +29,8 @@ class TestTimeAugmentation(keras.Model):
             which the box was found.
 
     Raises:
-        ValueError: there is no scale, or one that is not positive.
+        ValueError: there is no scale, or one that is not positive; or the decoder of the detector
+            has a `box_voting` of its own, too.
 
     >>> tta = TestTimeAugmentation(model, scales=(0.75, 1.0, 1.25))
     >>> keras_gflv2.evaluation.evaluate_coco(tta, val_ds)["AP"]
@@ -50,6 +49,11 @@ class TestTimeAugmentation(keras.Model):
         super().__init__(**kwargs)
         if not scales or min(scales) <= 0:
             raise ValueError(f"`scales` must be positive numbers, at least one; got {scales!r}.")
+        if box_voting and getattr(model.prediction_decoder, "box_voting", None):
+            raise ValueError(
+                "The detector's decoder votes on its boxes already, over all views. Leave out "
+                "`box_voting` here, or there."
+            )
         self.model = model
         self.scales = tuple(float(scale) for scale in scales)
         self.flips = flips
@@ -88,8 +92,10 @@ class TestTimeAugmentation(keras.Model):
         )
         lengths = [length for *_, lengths in found for length in lengths]
         decoder = self.model.prediction_decoder
-        of_candidates = {} if candidates is None else {"candidate_scores": candidates}
-        detections = dict(decoder(scores, boxes, locations_per_level=lengths, **of_candidates))
+        more = {} if candidates is None else {"candidate_scores": candidates}
+        if getattr(decoder, "box_voting", None) == "variance":
+            more["spread"] = spread
+        detections = dict(decoder(scores, boxes, locations_per_level=lengths, **more))
         locations = detections.pop("locations", None)
         if spread is not None and locations is not None:
             detections["uncertainties"] = take_rows(spread, ops.maximum(locations, 0))
@@ -167,30 +173,6 @@ class TestTimeAugmentation(keras.Model):
             coverage=coverage,
             predict=self.predict_on_batch,
         )
-
-
-def vote(detections, scores, boxes, iou_threshold=VOTING_IOU):
-    """The mean of the candidates around each detection.
-
-    Args:
-        detections: "boxes" (B, D, 4) xyxy and "classes" (B, D), -1 after the last. With the
-            uncertainties of boxes their own "uncertainties" (B, D, 4), too.
-        scores: (B, A, C), 0 where a location is no candidate for a class.
-        boxes: (B, A, 4) xyxy, or (B, A, 8) with the uncertainties of the sides after them.
-        iou_threshold: candidates must overlap a detection by more.
-
-    Returns:
-        Means (B, D, 4) or (B, D, 8), as `boxes`.
-    """
-    kept = detections["boxes"]
-    classes = ops.maximum(detections["classes"], 0)
-    by_class = ops.take_along_axis(ops.transpose(scores, (0, 2, 1)), classes[..., None], axis=1)
-    overlap = box_ops.iou(kept[:, :, None], boxes[:, None, :, :4])  # (B, D, A)
-    weights = ops.where(overlap > iou_threshold, by_class, 0.0)
-    if boxes.shape[-1] > 4:
-        kept = ops.concatenate([kept, detections["uncertainties"]], axis=-1)
-    total, weight = ops.matmul(weights, boxes), ops.sum(weights, axis=-1, keepdims=True)
-    return ops.where(weight > 0, total / ops.maximum(weight, 1e-9), kept)
 
 
 def _scaled(side, scale):

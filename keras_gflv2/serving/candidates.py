@@ -10,10 +10,12 @@ from keras_gflv2.rows import take_rows
 def has_standard_nms(decoder):
     """Whether a runtime's own operator can take the place of a decoder's NMS.
 
-    Decoders of users are exported as they are. So are overlaps that the operators refuse, or, at 1,
-    compare in another way.
+    Decoders of users are exported as they are, and so are those that vote: the operators drop the
+    boxes that have a vote. So are overlaps that the operators refuse, or, at 1, compare in another
+    way.
     """
-    return type(decoder) is PredictionDecoder and 0 <= decoder.nms_iou_threshold < 1
+    is_plain = type(decoder) is PredictionDecoder and not decoder.box_voting
+    return is_plain and 0 <= decoder.nms_iou_threshold < 1
 
 
 class Candidates(PredictionDecoder):

@@ -35,8 +35,8 @@ def export_format(model, file, format, *, precision="float32", size=None, calibr
     need: B is 1, H and W are fixed.
 
     NMS is the operator of the runtime, with the results of the package's own. The decoder must be a
-    `PredictionDecoder` with an `nms_iou_threshold` of at least 0 and below 1; any other is exported
-    as it is computed in TensorFlow, which works and is slower.
+    `PredictionDecoder` with an `nms_iou_threshold` of at least 0 and below 1, without `box_voting`;
+    any other is exported as it is computed in TensorFlow, which works and is slower.
 
     Compile OpenVINO files by `load_openvino`, or with `OPENVINO_FLOAT32`: the default of OpenVINO
     on processors that have bfloat16 is to compute in that, which moves boxes by half a pixel.

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from cli_commands import fails
+from cli_commands import coco_of, fails
 from common import small_model
 from PIL import Image
 from serving.conftest import cells
@@ -37,31 +37,6 @@ def test_what_is_calibrated_predicts_with_intervals(tmp_path, capsys):
     (exact,) = calibrated.detect(tmp_path / "first.png", coverage=0.9)
     widths = [np.ptp(one["intervals"], axis=-1).mean() for one in (exact, found)]
     assert widths[0] < 0.5 * widths[1]
-
-
-def coco_of(model, paths, folder):
-    """A dataset whose objects are what a detector finds in images, as --data names it."""
-    images, annotations = [], []
-    for index, path in enumerate(paths):
-        images.append({"id": index, "file_name": path.name, "height": 240, "width": 320})
-        (found,) = model.detect(path, 0.1)
-        for box, label in zip(found["boxes"].tolist(), found["classes"].tolist()):
-            x, y, right, bottom = box
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": index,
-                    "category_id": label + 1,
-                    "bbox": [x, y, right - x, bottom - y],
-                    "area": (right - x) * (bottom - y),
-                    "iscrowd": 0,
-                }
-            )
-    assert len(annotations) >= 20
-    categories = [{"id": i + 1, "name": name} for i, name in enumerate(model.class_names)]
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    (folder / "truth.json").write_text(json.dumps(content))
-    return f"coco:{folder / 'truth.json'}:{folder}"
 
 
 def test_calibrate_mistakes(tmp_path, capsys):

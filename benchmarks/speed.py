@@ -4,8 +4,9 @@
     python benchmarks/speed.py --readme         # writes the tables into README.md, measures nothing
 
 Groups of measurements run one after another, and what was measured stands in benchmarks/speed.csv
-after each: a run that was stopped goes on where it was (`--restart` begins anew). The tables go to
-benchmarks/speed.md, the figure to docs/speed.svg; with another `--output`, both beside it.
+after each: a run that was stopped goes on where it was (`--restart` measures its groups again).
+The tables go to benchmarks/speed.md, the figure to docs/speed.svg; with another `--output`, both
+beside it.
 """
 
 import argparse
@@ -226,13 +227,15 @@ def write_tables(rows, file, readme):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes and few turns")
-    parser.add_argument("--restart", action="store_true", help="forget what was measured")
+    parser.add_argument("--restart", action="store_true", help="measure these groups again")
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--readme", action="store_true", help="write README.md; measure nothing")
     arguments = parser.parse_args()
 
-    rows = [] if arguments.restart else report.read_csv(arguments.output)
+    rows = report.read_csv(arguments.output)
+    if arguments.restart:
+        rows = [row for row in rows if row["group"] not in arguments.groups]
     if not arguments.readme:
         with tempfile.TemporaryDirectory() as folder:
             plan = Plan(arguments.quick, Path(folder))

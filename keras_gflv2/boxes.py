@@ -78,6 +78,20 @@ def zero_unless_finite(boxes):
     return ops.where(ops.all(ops.isfinite(boxes), axis=-1, keepdims=True), boxes, 0.0)
 
 
+def convert_sides(lengths, source, target, height, width):
+    """Lengths (..., 4) at the left, top, right and bottom side, in the unit of another format.
+
+    That is a pixel or, of a relative format, the width or height that it refers to. Their order is
+    that of the sides in every format.
+    """
+    is_relative = [name.lower().startswith("rel_") for name in (source, target)]
+    if is_relative[0] == is_relative[1]:
+        return lengths
+    lengths = ops.cast(lengths, "float32")
+    sizes = ops.cast(ops.stack([width, height, width, height]), "float32")
+    return lengths / sizes if is_relative[1] else lengths * sizes
+
+
 def convert(boxes, source, target, height, width):
     """Boxes (..., 4) of one of KerasCV's formats in another; relative ones refer to the sizes."""
     boxes = ops.cast(boxes, "float32")

@@ -52,7 +52,7 @@ def unpack(data, need_targets=False):
 
     Returns:
         Tuple of: images (B, H, W, 3); and a dictionary of "boxes", "classes" and, where given,
-        "ignored" and "image_sizes".
+        "ignored", "image_sizes" and "canvas_sizes".
 
     Raises:
         ValueError: a key is missing or unknown, or weights were given.
@@ -81,8 +81,9 @@ def unpack(data, need_targets=False):
             'Training needs boxes: pass dictionaries with "images" and "bounding_boxes", or '
             "pairs (images, bounding_boxes)."
         )
-    if batch.get("image_sizes") is not None:
-        targets["image_sizes"] = batch["image_sizes"]
+    for key in ("image_sizes", "canvas_sizes"):
+        if batch.get(key) is not None:
+            targets[key] = batch[key]
     return batch["images"], targets
 
 

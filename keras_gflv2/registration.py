@@ -17,7 +17,8 @@ WITH_CLASSES = (
 )
 # Imported by no module that has such a class, so that they may be half imported themselves when
 # one of these, which they import, brings the others.
-ABOVE = {"benchmarking", "cli", "data", "evaluation", "files", "images", "serving", "visualization"}
+ABOVE = {"benchmarking", "cli", "data", "evaluation", "files", "images", "intervals"}
+ABOVE |= {"reproduction", "serving", "visualization"}
 
 
 def import_classes():

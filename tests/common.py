@@ -152,30 +152,38 @@ def pairwise_iou(boxes, others):
     return shared / np.maximum(areas[0] + areas[1] - shared, 1e-12)
 
 
-def assert_same_detections(found, expected, score=1e-3, pixels=0.5, threshold=None):
+SETS = ("boxes", "classes", "confidence", "uncertainties")
+
+
+def assert_same_detections(
+    found, expected, score=1e-3, pixels=0.5, threshold=None, uncertainty=None
+):
     """Each detection has a partner of its class, its box and its score; their order is free.
 
     Args:
         found, expected: {"boxes" (N, 4), "classes" (N,), "confidence" (N,)} of one image, or with
-            a batch dimension, as `predict` returns them; rows of class -1 are padding.
+            a batch dimension, as `predict` returns them; rows of class -1 are padding. Where both
+            have "uncertainties" (N, 4), those of partners are compared, too.
         score, pixels: how far scores and sides of boxes may be from each other.
+        uncertainty: likewise those of the sides; as `pixels` if None.
         threshold: where detections end, a score threshold or the last score that had a place: so
             near to it a detection may be missing on one side.
     """
     if np.ndim(found["boxes"]) == 3:
         assert len(found["boxes"]) == len(expected["boxes"])
         for i in range(len(found["boxes"])):
-            rows = [
-                {key: side[key][i] for key in ("boxes", "classes", "confidence")}
-                for side in (found, expected)
-            ]
-            assert_same_detections(*rows, score=score, pixels=pixels, threshold=threshold)
+            keys = [key for key in SETS if key in found and key in expected]
+            rows = [{key: side[key][i] for key in keys} for side in (found, expected)]
+            assert_same_detections(*rows, score, pixels, threshold, uncertainty)
         return
     ours, theirs = (_rows_of(side) for side in (found, expected))
-    (boxes, classes, scores), (other_boxes, other_classes, other_scores) = ours, theirs
+    (boxes, classes, scores, spread), (other_boxes, other_classes, other_scores, _) = ours, theirs
     distance = np.abs(boxes[:, None] - other_boxes[None]).max(-1, initial=0.0)
     near = (distance <= pixels) & (classes[:, None] == other_classes[None])
     near &= np.abs(scores[:, None] - other_scores[None]) <= score
+    if spread is not None and theirs[3] is not None:
+        limit = pixels if uncertainty is None else uncertainty
+        near &= np.abs(spread[:, None] - theirs[3][None]).max(-1, initial=0.0) <= limit
     partner = _pairs(near, distance)
     alone = [row for row in range(len(boxes)) if row not in partner]
     others_alone = sorted(set(range(len(other_boxes))) - set(partner.values()))
@@ -188,13 +196,16 @@ def assert_same_detections(found, expected, score=1e-3, pixels=0.5, threshold=No
 
 
 def _rows_of(detections):
-    """Boxes, classes and scores without padding; the scores fall."""
-    boxes, classes, scores = (
-        np.asarray(detections[key]) for key in ("boxes", "classes", "confidence")
-    )
+    """Boxes, classes, scores and uncertainties or None, without padding; the scores fall."""
+    boxes, classes, scores = (np.asarray(detections[key]) for key in SETS[:3])
     assert np.all(np.diff(scores) <= 0), "the surest detection does not come first"
     present = classes >= 0
-    return boxes[present].reshape(-1, 4).astype("float64"), classes[present], scores[present]
+    spread = detections.get("uncertainties")
+    boxes, spread = (
+        None if sides is None else np.asarray(sides)[present].reshape(-1, 4).astype("float64")
+        for sides in (boxes, spread)
+    )
+    return boxes, classes[present], scores[present], spread
 
 
 def _pairs(near, distance):
@@ -216,5 +227,6 @@ def _pairs(near, distance):
 
 
 def _line(what, rows, row):
-    boxes, classes, scores = rows
-    return f"{what}: class {classes[row]}, score {scores[row]:.5f}, box {boxes[row].round(2)}"
+    boxes, classes, scores, spread = rows
+    said = f"{what}: class {classes[row]}, score {scores[row]:.5f}, box {boxes[row].round(2)}"
+    return said if spread is None else f"{said}, uncertainties {spread[row].round(4)}"

@@ -305,6 +305,7 @@ def test_evaluate_mistakes(run_directory, tmp_path, capsys):
 def test_predict_writes_pictures_and_one_json(run_directory, picture_directory, tmp_path, capsys):
     output = tmp_path / "out"
     command = ["predict", str(picture_directory), "--model", str(run_directory), "--verbose", "0"]
+    command.append("--draw-uncertainties")
     assert cli.main([*command, "--output", str(output), "--score-threshold", "0.001"]) == 0
     printed = capsys.readouterr().out
     assert "Skipped 2 files that are not images: broken.jpg, notes.txt" in printed
@@ -316,6 +317,7 @@ def test_predict_writes_pictures_and_one_json(run_directory, picture_directory, 
         assert entry["image_id"] in (0, 1) and entry["category_id"] in (1, 2, 3)
         assert entry["file_name"].endswith(("a.jpg", "b.png"))
         assert x >= 0 and y >= 0 and x + width <= 90.01 and y + height <= 60.01
+        assert len(entry["uncertainties"]) == 4 and min(entry["uncertainties"]) > 0
 
 
 def test_predict_numbers_pictures_of_the_same_name(tmp_path):

@@ -38,6 +38,56 @@ def test_box_is_drawn_on_its_sides_and_nowhere_else():
     assert tuple(GREY[110, 40]) == (100, 100, 100)  # and so does the user's array
 
 
+def test_bands_reach_one_standard_deviation_to_both_sides():
+    sure = {**ONE, "uncertainties": [[4, 6, 8, 10]]}
+    plain = np.asarray(draw_detections(GREY, sure, ["cat", "dog"])).astype(int)
+    drawn = np.asarray(draw_detections(GREY, sure, ["cat", "dog"], draw_uncertainties=True))
+    for row, (first, last) in ((110, (36, 43)), (110, (132, 147))):  # left and right of the box
+        assert (drawn[row, first : last + 1] != GREY[row, first : last + 1]).any(-1).all()
+        for beyond in (first - 1, last + 1):
+            assert (drawn[row, beyond] == 100).all()
+    for first, last in ((54, 65), (150, 169)):  # at its top, and at its bottom
+        assert (drawn[first : last + 1, 135] != 100).any(-1).all()
+    assert (drawn[66, 90] == drawn[149, 90]).all() and (drawn[149, 90] == 100).all()
+    assert (drawn[170, 90] == 100).all()
+    colour = np.array(class_colour(1))
+    sides = (plain == colour).all(-1)
+    assert (drawn[sides] == colour).all()  # sides and tag stay on top
+    band = drawn[110, 38].astype(int) - 100
+    assert (np.sign(band) == np.sign(colour - 100)).all() and (band != colour - 100).any()
+    # Bands of a small box meet, one at the edge of the image is cut.
+    small = {"boxes": [[-5, 0, 6, 9]], "classes": [1], "uncertainties": [[9, 9, 9, 9]]}
+    drawn = np.asarray(draw_detections(GREY, small, draw_uncertainties=True))
+    assert (drawn[:18, :15] != 100).any(-1).all() and (drawn[:, 60:] == 100).all()
+
+
+def test_bands_of_intervals_reach_from_end_to_end():
+    ends = [[[30, 45], [50, 62], [135, 160], [140, 155]]]
+    drawn = np.asarray(draw_detections(GREY, {**ONE, "intervals": ends}, draw_intervals=True))
+    changed = (drawn != 100).any(-1)
+    assert changed[110, 30:45].all() and not changed[110, 29] and not changed[110, 46]
+    assert changed[110, 136:160].all() and not changed[110, 134] and not changed[110, 160]
+    assert changed[51:62, 130].all() and not changed[63, 130]
+    assert changed[141:155, 90].all() and not changed[139, 90] and not changed[156, 90]
+    gallery = draw_gallery([GREY], [{**ONE, "intervals": ends}], draw_intervals=True)
+    plain = draw_gallery([GREY], [{**ONE, "intervals": ends}])
+    assert (np.asarray(gallery) != np.asarray(plain)).any()
+    with pytest.raises(ValueError, match="no intervals to draw"):
+        draw_detections(GREY, ONE, draw_intervals=True)
+
+
+def test_uncertainties_that_are_not_there_are_not_drawn():
+    with pytest.raises(ValueError, match="no uncertainties to draw"):
+        draw_detections(GREY, ONE, draw_uncertainties=True)
+    with pytest.raises(ValueError, match="no uncertainties to draw"):
+        draw_gallery([GREY], [ONE], draw_uncertainties=True)
+    one = {**ONE, "uncertainties": [[4, 4, 4, 4]]}
+    gallery = draw_gallery([GREY], [one], [ONE], cell_size=320, draw_uncertainties=True)
+    plain = draw_gallery([GREY], [one], [ONE], cell_size=320)
+    changed = np.nonzero((np.asarray(gallery) != np.asarray(plain)).any(-1))
+    assert len(changed[1]) and changed[1].min() > gallery.width / 2  # not in the ground truth
+
+
 def test_classes_have_different_colours():
     assert len({class_colour(label) for label in range(80)}) == 80
 

@@ -13,6 +13,7 @@ from keras_gflv2.backbones.resnet import (
     check_arguments,
 )
 from keras_gflv2.layers.overwriting import Add
+from keras_gflv2.layers.own_canvas import only_own
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
@@ -109,7 +110,9 @@ class Res2NetBuilder(ResNetBuilder):
         if stride == 1:
             return x
         # Zeros of the padding count here, unlike in the shortcut.
-        x = self.pad(x, f"{name}_average_pad")
+        x = ZeroPadding2D(
+            1, data_format="channels_last", dtype=self.dtype, name=f"{name}_average_pad"
+        )(x)
         return keras.layers.AveragePooling2D(
             3, stride, data_format="channels_last", dtype=self.dtype, name=f"{name}_average"
         )(x)
@@ -128,3 +131,11 @@ class Split(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "parts": self.parts}
+
+
+@keras.saving.register_keras_serializable(package="keras_gflv2")
+class ZeroPadding2D(keras.layers.ZeroPadding2D):
+    """`keras.layers.ZeroPadding2D`, of images with an own canvas around that one."""
+
+    def call(self, inputs):
+        return super().call(only_own(inputs))

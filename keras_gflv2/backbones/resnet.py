@@ -345,11 +345,6 @@ class ResNetBuilder:
     def relu(self, x, name):
         return ReLU(dtype=self.dtype, name=name)(x)
 
-    def pad(self, x, name):
-        return keras.layers.ZeroPadding2D(
-            1, data_format="channels_last", dtype=self.dtype, name=name
-        )(x)
-
     def conv_norm(
         self, x, channels, kernel_size, stride, conv_name, norm_name, *, groups=1, stage=None,
         last=False,

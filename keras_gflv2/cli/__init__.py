@@ -1,5 +1,5 @@
-"""The command line: `keras-gflv2 demo | train | evaluate | predict | export | benchmark |
-convert | presets`.
+"""The command line: `keras-gflv2 demo | train | evaluate | calibrate | predict | export |
+benchmark | figures | convert | presets`.
 
 Each subcommand is a module with `NAME`, `HELP` (one line), `add_arguments(parser)` and
 `run(arguments)`; a new one is a module in `COMMANDS`. Functions that run import what they need
@@ -11,11 +11,33 @@ import os
 import sys
 import traceback
 
-from keras_gflv2.cli import benchmark, convert, demo, evaluate, export, predict, presets, train
+from keras_gflv2.cli import (
+    benchmark,
+    calibrate,
+    convert,
+    demo,
+    evaluate,
+    export,
+    figures,
+    predict,
+    presets,
+    train,
+)
 from keras_gflv2.cli.errors import USER_ERRORS, user_message
 from keras_gflv2.cli.run_folder import RunFolder
 
-COMMANDS = (demo, train, evaluate, predict, export, benchmark, convert, presets)
+COMMANDS = (
+    demo,
+    train,
+    evaluate,
+    calibrate,
+    predict,
+    export,
+    benchmark,
+    figures,
+    convert,
+    presets,
+)
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 
 from keras_gflv2.files import written_whole
 
@@ -60,6 +61,17 @@ def positive_int(text):
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
     return int(text)
+
+
+def positive_float(text):
+    """Type of an argument: a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return value
 
 
 def fraction(text):

@@ -33,6 +33,18 @@ def add_arguments(parser):
         default=0.3,
         help="leave out detections below; 0 to 1",
     )
+    parser.add_argument(
+        "--draw-uncertainties",
+        action="store_true",
+        help="shade each side of a box as far as its standard deviation reaches; for detectors "
+        "with distributions",
+    )
+    parser.add_argument(
+        "--coverage",
+        type=fraction,
+        help='write and draw "intervals" that hold the true sides with this probability, such as '
+        "0.9; for detectors of keras-gflv2 calibrate",
+    )
     add_image_size(parser)
     add_views(parser)
     add_verbose(parser)
@@ -49,7 +61,7 @@ def run(arguments):
     output.mkdir(parents=True, exist_ok=True)
     results = []
     for image_id, (path, target) in enumerate(zip(paths, targets)):
-        found = _detect_and_draw(detect, path, target)
+        found = _detect_and_draw(detect, path, target, arguments)
         results += _results_of_image(found, image_id, path)
         if arguments.verbose:
             is_last = image_id + 1 == len(paths)
@@ -72,26 +84,33 @@ def _detector(arguments):
         if arguments.tta or arguments.box_voting:
             raise ValueError("--tta and --box-voting need the model itself: --model, not --server.")
         client = ServingClient(arguments.server)
-        return lambda path: _served(client, path, arguments.score_threshold)
+        return lambda path: _served(client, path, arguments)
     model = with_views(load_model(arguments.model), arguments)
     size = tuple(arguments.image_size) if arguments.image_size else None
-    return lambda path: model.detect([path], arguments.score_threshold, image_size=size)[0]
+    options = {"image_size": size, "coverage": arguments.coverage}
+    return lambda path: model.detect([path], arguments.score_threshold, **options)[0]
 
 
-def _served(client, path, score_threshold):
-    (found,) = client.detect([path], score_threshold)
+def _served(client, path, arguments):
+    (found,) = client.detect([path], arguments.score_threshold, coverage=arguments.coverage)
     if found["status"] != "ok":
         raise ValueError(f"{path}: the server says: {found['status']}.")
     return found
 
 
-def _detect_and_draw(detect, path, target):
+def _detect_and_draw(detect, path, target, arguments):
     """Detections of one image, as `model.detect` gives them; writes its picture."""
     from keras_gflv2.images import read_image
     from keras_gflv2.visualization import draw_detections
 
     found = detect(path)
-    draw_detections(read_image(path), found).save(target)
+    picture = draw_detections(
+        read_image(path),
+        found,
+        draw_uncertainties=arguments.draw_uncertainties,
+        draw_intervals=arguments.coverage is not None,
+    )
+    picture.save(target)
     return found
 
 
@@ -158,7 +177,9 @@ def _target_paths(paths, output):
 
 
 def _results_of_image(found, image_id, path):
-    return [
+    """COCO's results; "uncertainties", standard deviations of left, top, right and bottom; and
+    "intervals", lower and upper ends for these sides."""
+    results = [
         {
             "image_id": image_id,
             "file_name": str(path),
@@ -171,6 +192,10 @@ def _results_of_image(found, image_id, path):
             found["boxes"], found["classes"], found["class_names"], found["confidence"]
         )
     ]
+    for name in ("uncertainties", "intervals"):
+        for result, sides in zip(results, found.get(name, ())):
+            result[name] = sides.tolist()
+    return results
 
 
 def _some(names, limit=5):

@@ -17,6 +17,7 @@ TRANSIENT = (
 # What a run may go on with otherwise than it began. The data itself is compared when it is read.
 MAY_CHANGE = {
     "data": "the images and boxes must be the same, wherever they are",
+    "teacher": "its weights must be the same, wherever they are",
     "validation_data": "best.keras is still compared with the AP so far",
     "epochs": "the learning rate follows the plan for so many epochs from here on",
     "learning_rate": "it is the peak of the plan from here on",

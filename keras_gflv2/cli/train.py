@@ -4,7 +4,13 @@ import contextlib
 import io
 
 from keras_gflv2.cli import new_model
-from keras_gflv2.cli.arguments import add_image_size, add_verbose, flag, positive_int
+from keras_gflv2.cli.arguments import (
+    add_image_size,
+    add_verbose,
+    flag,
+    positive_float,
+    positive_int,
+)
 from keras_gflv2.cli.devices import launch_processes, launches_processes, use_devices
 from keras_gflv2.cli.run_folder import RunFolder
 from keras_gflv2.cli.sources import (
@@ -36,6 +42,10 @@ AUGMENTATIONS = {
     "hue": "largest rotation in turns, up to 0.5",
     "mosaic": "probability that an image is put together from parts of four, in all epochs but the "
     "last quarter",
+}
+DISTILLATION = {
+    "temperature": "of the teacher's and the student's distributions; 10 if not given",
+    "distillation_weight": "of the distance between them in the loss; 0.25 if not given",
 }
 
 
@@ -113,6 +123,16 @@ def add_arguments(parser):
     )
     training.add_argument("--seed", type=int, default=0, help="of weights, shuffling, augmentation")
 
+    distillation = parser.add_argument_group("distillation")
+    distillation.add_argument(
+        "--teacher",
+        metavar="MODEL",
+        help="detector whose side distributions are imitated (localization distillation), in the "
+        "forms of --model; with the same strides and --reg-max; its classes may be others",
+    )
+    for name, text in DISTILLATION.items():
+        distillation.add_argument(flag(name), type=positive_float, help=text)
+
     run = parser.add_argument_group("run")
     run.add_argument("--output", required=True, metavar="RUN_DIR", help="folder to write to")
     run.add_argument(
@@ -140,6 +160,9 @@ def run(arguments):
     if not arguments.data:
         raise ValueError(f"--data is missing. Expected: {DATA_HELP}")
     new_model.check_arguments(arguments)
+    for name in DISTILLATION:
+        if getattr(arguments, name) and not arguments.teacher:
+            raise ValueError(f"{flag(name)} is for distillation: name a --teacher, too.")
     if launches_processes(arguments.devices):
         launch_processes(arguments.devices, arguments.argv)
         return
@@ -171,12 +194,16 @@ def _train(arguments, folder, scope, devices, stack):
     from keras_gflv2.replicas import in_this_process, is_chief, wait_for_all
     from keras_gflv2.training.state import check_resumption
 
-    keras.utils.set_random_seed(arguments.seed)
-    keras.config.set_dtype_policy(arguments.precision)
     with scope:
+        # First: it must change neither the student's random weights nor have its precision.
+        teacher = load_model(arguments.teacher) if arguments.teacher else None
+        keras.utils.set_random_seed(arguments.seed)
+        keras.config.set_dtype_policy(arguments.precision)
         model, train_ds = _model_and_data(arguments)
         plan = _plan(arguments, train_ds)
         _compile(model, plan, arguments)
+        if teacher:
+            _distill(model, teacher, arguments)
     val_ds = None
     if arguments.validation_data:
         val_ds = evaluation_data(arguments.validation_data, model, arguments)
@@ -298,6 +325,13 @@ def _compile(model, plan, arguments):
     model.compile(optimizer)
     # With its variables made now, TensorFlow traces the training step once, not twice.
     model.optimizer.build(model.trainable_variables)
+
+
+def _distill(model, teacher, arguments):
+    from keras_gflv2.training import distill
+
+    options = {"temperature": arguments.temperature, "weight": arguments.distillation_weight}
+    distill(model, teacher, **{name: value for name, value in options.items() if value})
 
 
 def _check_data(model, train_ds, val_ds):

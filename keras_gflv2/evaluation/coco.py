@@ -4,6 +4,7 @@ In: a model and a dataset. Out: a dictionary of floats, or detections in COCO's 
 """
 
 import contextlib
+import dataclasses
 import io
 import warnings
 
@@ -84,6 +85,77 @@ def coco_results(model, dataset, *, verbose="auto"):
     return results_of(images, category_ids_of(model, dataset))
 
 
+@dataclasses.dataclass
+class MatchedDetections:
+    """Detections beside the objects that they found, over all images; boxes in pixels of these.
+
+    Attributes:
+        images: (n,) index of the image of each.
+        classes: (n,) class index.
+        scores: (n,) confidence.
+        boxes: (n, 4) xyxy, detected.
+        true_boxes: (n, 4) xyxy, of the object.
+        uncertainties: (n, 4) of the left, top, right and bottom side, or None.
+    """
+
+    images: np.ndarray
+    classes: np.ndarray
+    scores: np.ndarray
+    boxes: np.ndarray
+    true_boxes: np.ndarray
+    uncertainties: np.ndarray | None
+
+    def take(self, rows):
+        """Some of them: `rows` is an index or mask of numpy."""
+        values = dataclasses.asdict(self)
+        return type(self)(**{k: v if v is None else v[rows] for k, v in values.items()})
+
+
+def match_detections(images, class_names, iou_threshold=0.5, score_threshold=0.0):
+    """Which detection found which object, by COCO's rule.
+
+    In each image and class the surest detection takes the object that it overlaps most, if that is
+    by `iou_threshold`, then the next one takes one of the others. Objects to ignore, and detections
+    that found one of these or nothing, are left out.
+
+    Args:
+        images: list of `EvaluatedImage`.
+        class_names: list of names of the classes.
+        iou_threshold: smallest IoU of a match.
+        score_threshold: detections below do not take part.
+
+    Returns:
+        `MatchedDetections`.
+    """
+    images = [image.above(score_threshold) for image in images]
+    with _silence():
+        truth = _coco(images, class_names, _truth)
+        detections = _coco(images, class_names, _detections)
+        evaluation = _evaluate(truth, detections, COCO_MAX_DETECTIONS, iou_threshold)
+    # The ids of annotations count from 1, image by image.
+    rows, objects = [], []
+    for found in filter(None, evaluation.evalImgs):
+        counts = (found["dtMatches"][0] > 0) & ~found["dtIgnore"][0].astype(bool)
+        rows += [int(i) - 1 for i in np.asarray(found["dtIds"])[counts]]
+        objects += [int(i) - 1 for i in found["dtMatches"][0][counts]]
+    order = np.argsort(rows)
+    rows, objects = (np.array(index, "int64")[order] for index in (rows, objects))
+    has_spread = all(image.uncertainties is not None for image in images)
+    index = np.repeat(np.arange(len(images)), [len(image.boxes) for image in images])
+
+    def of_all(name):
+        return np.concatenate([getattr(image, name) for image in images])
+
+    return MatchedDetections(
+        images=index[rows],
+        classes=of_all("classes")[rows],
+        scores=of_all("scores")[rows],
+        boxes=of_all("boxes")[rows],
+        true_boxes=of_all("true_boxes")[objects],
+        uncertainties=of_all("uncertainties")[rows] if has_spread else None,
+    )
+
+
 def coco_metrics(images, class_names):
     """The metrics of `evaluate_coco` from a list of `EvaluatedImage`."""
     with _silence():
@@ -122,7 +194,7 @@ def _metrics_of_all(images, truth, detections):
     }
 
 
-def _evaluate(truth, detections, max_detections=None):
+def _evaluate(truth, detections, max_detections=None, iou_threshold=None):
     """pycocotools' evaluation: COCO's own, or of all sizes with another number of detections."""
     # Imported here: `import keras_gflv2` must not need pycocotools.
     from pycocotools.cocoeval import COCOeval
@@ -132,6 +204,8 @@ def _evaluate(truth, detections, max_detections=None):
         evaluation.params.maxDets = [max_detections]
         evaluation.params.areaRng = evaluation.params.areaRng[:1]
         evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
+    if iou_threshold is not None:
+        evaluation.params.iouThrs = np.array([iou_threshold])
     evaluation.evaluate()
     evaluation.accumulate()
     return evaluation

@@ -31,6 +31,8 @@ class EvaluatedImage:
         boxes: float array (m, 4), xyxy.
         classes: integer array (m,).
         scores: float array (m,).
+        uncertainties: float array (m, 4) of the left, top, right and bottom side, in pixels of the
+            original image; None where the detector does not tell them.
     """
 
     image_id: object
@@ -43,6 +45,15 @@ class EvaluatedImage:
     boxes: np.ndarray | None = None
     classes: np.ndarray | None = None
     scores: np.ndarray | None = None
+    uncertainties: np.ndarray | None = None
+
+    def above(self, score_threshold):
+        """The image with the detections of greater scores."""
+        names = ("boxes", "classes", "scores", "uncertainties")
+        found = {name: getattr(self, name) for name in names}
+        kept = self.scores > score_threshold
+        found = {name: value if value is None else value[kept] for name, value in found.items()}
+        return dataclasses.replace(self, **found)
 
 
 def detect_dataset(model, dataset, *, verbose="auto"):
@@ -65,7 +76,7 @@ def detect_dataset(model, dataset, *, verbose="auto"):
     verbose = 1 if verbose == "auto" else verbose
     batches, num_batches = batches_of(dataset)
     progress = keras.utils.Progbar(num_batches, verbose=verbose, unit_name="batch")
-    queue = CanvasQueue(model)
+    queue = CanvasQueue(model, plan=getattr(model, "canvas_plan", None))
     images, scales = [], []
     for step, batch in enumerate(batches):
         for image, scale in _true_images(model, dataset, batch, first_position=len(images)):
@@ -82,6 +93,8 @@ def detect_dataset(model, dataset, *, verbose="auto"):
         image.boxes = found["boxes"] * scale  # (m, 4)
         image.classes = found["classes"].astype("int64")
         image.scores = found["confidence"]
+        if "uncertainties" in found:
+            image.uncertainties = found["uncertainties"] * scale
     progress.update(step + 1, finalize=True)
     ids = source_image_ids(dataset, [image.image_id for image in images])
     _check_image_ids(ids)

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_gflv2.layers.own_canvas import only_own
+
 # XLA's CPU gradient of a convolution with many groups takes seconds; with few it does not.
 JAX_GROUPS = 8
 
@@ -32,6 +34,8 @@ class Conv2D(keras.layers.Conv2D):
             torch_ops.order_kernel(self.kernel)
 
     def call(self, inputs):
+        if max(self.kernel_size) > 1:
+            inputs = only_own(inputs)
         if keras.backend.backend() != "torch":
             return super().call(inputs)
         outputs = self._call_torch(inputs)

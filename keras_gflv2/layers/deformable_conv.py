@@ -6,6 +6,7 @@ from keras import ops
 from keras_gflv2.layer_settings import CompositeLayer
 from keras_gflv2.layers.bilinear import bilinear_samples
 from keras_gflv2.layers.conv2d import Conv2D, grouped_matmul, same_padding
+from keras_gflv2.layers.own_canvas import only_own
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
@@ -63,6 +64,7 @@ class DeformableConv2D(CompositeLayer, Conv2D):
         self.conv_offset.build(input_shape)
 
     def call(self, inputs):
+        inputs = only_own(inputs)
         moves = ops.cast(self.conv_offset(inputs), "float32")
         mask = None
         if self.modulated:

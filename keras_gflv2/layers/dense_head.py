@@ -11,6 +11,7 @@ from keras_gflv2.layer_settings import CompositeLayer
 from keras_gflv2.layers.conv2d import Conv2D
 from keras_gflv2.layers.group_normalization import GroupNormalization
 from keras_gflv2.layers.overwriting import rectify
+from keras_gflv2.layers.own_canvas import only_own
 from keras_gflv2.layers.quality.quality import LevelFeatures, NoQuality
 from keras_gflv2.representations import GeneralDistribution
 
@@ -19,6 +20,8 @@ from keras_gflv2.representations import GeneralDistribution
 PRIOR_PROBABILITY = 0.01
 LEVELS = ("P3", "P4", "P5", "P6", "P7")
 NO_QUALITY = NoQuality()
+# Its sigmoid is 0: what lies outside of the own canvas of an image is no object.
+NO_OBJECT = -1e4
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
@@ -192,7 +195,7 @@ class DenseHead(CompositeLayer):
             raw = raw * ops.cast(self.level_scales[index], "float32")
         level.raw = self.representation.activate(raw)
         class_logits = self.classification_conv(self._quality.extend(level))
-        class_logits = _flatten(class_logits, (self.num_classes,))
+        class_logits = _flatten(only_own(class_logits, outside=NO_OBJECT), (self.num_classes,))
         return class_logits, level.raw, self._quality.read(level)
 
     def _apply(self, tower, features):

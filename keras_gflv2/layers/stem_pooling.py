@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_gflv2.layers.own_canvas import only_own
+
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
 class StemPooling(keras.layers.Layer):
@@ -12,6 +14,7 @@ class StemPooling(keras.layers.Layer):
     """
 
     def call(self, inputs):
+        inputs = only_own(inputs)
         if keras.backend.backend() == "torch":
             from keras_gflv2.layers import torch_ops
 

@@ -2,12 +2,14 @@
 
 import keras
 
+from keras_gflv2.losses.localization_distillation import LocalizationDistillationLoss
 from keras_gflv2.losses.matches import Matches
 from keras_gflv2.losses.quality_focal import QualityFocalLoss
 from keras_gflv2.losses.terms import (
     QUALITIES,
     BoxTerm,
     ClassTerm,
+    DistillationTerm,
     DistributionTerm,
     QualityTerm,
 )
@@ -75,3 +77,16 @@ class Criterion(Part):
                 changes["weight"] = weights[term.name]
             terms.append(term.replace(**changes))
         return type(self)(terms)
+
+    def distillation_term(self, temperature, weight):
+        """A `DistillationTerm` that weighs the positives as this criterion's distributions are."""
+        weighted_by = {t.name: t.weighted_by for t in self.terms if isinstance(t, DistributionTerm)}
+        return DistillationTerm(
+            LocalizationDistillationLoss(temperature),
+            weight,
+            weighted_by.get(DistributionTerm.name, "score"),
+        )
+
+    def with_term(self, term):
+        """A copy with one more `Term`."""
+        return type(self)([*self.terms, term])

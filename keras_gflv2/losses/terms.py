@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_gflv2.losses.distribution_focal import DistributionFocalLoss
 from keras_gflv2.losses.giou import GIoULoss
+from keras_gflv2.losses.localization_distillation import LocalizationDistillationLoss
 from keras_gflv2.losses.per_location import per_location
 from keras_gflv2.losses.quality_focal import QualityFocalLoss
 from keras_gflv2.parts import Part
@@ -148,9 +149,36 @@ class DistributionTerm(Term):
         self._check("weighted_by", WEIGHTS)
 
     def __call__(self, matches):
-        losses = self._per_location(matches.encoded, matches.raw) / 4
+        losses = self._per_location(self._targets(matches), matches.raw) / 4
         weights = getattr(matches, self.weighted_by)
         return self.weight * ops.sum(losses * weights) / matches.sum_of(weights)
+
+    def _targets(self, matches):
+        return matches.encoded
+
+
+@keras.saving.register_keras_serializable(package="keras_gflv2")
+class DistillationTerm(DistributionTerm):
+    """The distributions of the positives, towards a teacher's (Zheng et al., 2022).
+
+    `keras_gflv2.training.distill` adds it to a criterion. It expects "teacher_distributions"
+    (B, A, 4, n + 1), logits, among the outputs.
+
+    Args:
+        loss: of logits (B, A, 4, n + 1) of teacher and student. Default
+            `LocalizationDistillationLoss()`.
+        weight: of the term, on the mean of the four sides.
+        weighted_by: as in `DistributionTerm`.
+    """
+
+    name = "localization_distillation"
+    teacher_output = "teacher_distributions"
+
+    def __init__(self, loss=None, weight: float = 0.25, weighted_by: str = "score"):
+        super().__init__(loss or LocalizationDistillationLoss(), weight, weighted_by)
+
+    def _targets(self, matches):
+        return matches.outputs[self.teacher_output]
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")

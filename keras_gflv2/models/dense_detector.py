@@ -14,7 +14,7 @@ from keras_gflv2.layer_settings import LayerSettings, default_policy
 from keras_gflv2.layers import DenseHead, FeaturePyramid, PadToMultiple
 from keras_gflv2.losses import Criterion
 from keras_gflv2.models import saving
-from keras_gflv2.models.detector_inference import DetectorInference, without_uncertainties
+from keras_gflv2.models.detector_inference import DetectorInference
 from keras_gflv2.models.detector_presets import DetectorPresets
 from keras_gflv2.postprocessing import PredictionDecoder
 from keras_gflv2.postprocessing.decoder import takes_functions
@@ -58,6 +58,10 @@ class DenseDetector(DetectorPresets, DetectorInference, DetectorTraining):
             have one of their own.
         name, trainable, dtype: as in `keras.Model`. `dtype` is the policy of pyramid and head; the
             backbone has its own. Scores, losses and decoding are float32 under any policy.
+
+    Attributes:
+        calibration: the `SideCalibration` of the uncertainties of boxes, which
+            `evaluation.calibrate` sets and files keep, or None.
 
     Call argument: images (B, H, W, 3) of any size. Returns a dictionary, float32, for the A
     locations of all levels: "scores" (B, A, num_classes) in 0..1, the raw numbers of the boxes
@@ -215,14 +219,22 @@ class DenseDetector(DetectorPresets, DetectorInference, DetectorTraining):
             **thresholds: `score_threshold` or `nms_iou_threshold`, (B,), other than those of the
                 decoder.
         """
-        return without_uncertainties(self._decode(predictions, images, image_sizes, **thresholds))
-
-    def _decode(self, predictions, images, image_sizes, **thresholds):
-        """Detections with "uncertainties" (B, D, 4): standard deviation of each side, in pixels."""
         height, width = ops.shape(images)[1:3]
         if image_sizes is None:
             image_sizes = ops.stack([height, width])[None]
         at = self.grid(height, width)
+        detections = self.select_detections(predictions, at, image_sizes, **thresholds)
+        raw = predictions[self.representation.output_name]
+        detections.update(self.uncertainties(raw, detections.pop("locations", None), at))
+        return self.finish_detections(detections, height, width)
+
+    def select_detections(self, predictions, at, image_sizes, **thresholds):
+        """What the decoder makes of predictions at the `Locations` of a batch: boxes in pixels.
+
+        Args:
+            predictions, image_sizes, **thresholds: see `decode_predictions`.
+            at: the locations.
+        """
         raw = predictions[self.representation.output_name]
 
         def boxes(locations):
@@ -238,21 +250,31 @@ class DenseDetector(DetectorPresets, DetectorInference, DetectorTraining):
             candidates = self.candidate_scores(predictions)
         if candidates is not None:
             thresholds["candidate_scores"] = candidates
-        detections = dict(
+        is_by_variance = getattr(self.prediction_decoder, "box_voting", None) == "variance"
+        if is_by_variance and self.representation.has_spread:
+            thresholds["spread"] = self.representation.spread(raw, at)
+        return dict(
             self.prediction_decoder(
                 predictions["scores"], boxes=boxes, locations_per_level=at.lengths, **thresholds
             )
         )
-        locations = detections.pop("locations", None)
-        if locations is not None and self.representation.has_spread:
-            spread = self._uncertainties(raw, locations, at)
-            detections["uncertainties"] = ops.where(locations[..., None] >= 0, spread, -1.0)
-        return self.finish_detections(detections, height, width)
 
-    def _uncertainties(self, raw, locations, at):
-        """Standard deviation (B, D, 4) in pixels of the sides predicted at `locations` (B, D)."""
-        index = ops.maximum(locations, 0)
-        return self.representation.spread(take_rows(raw, index), at.take(index))
+    def uncertainties(self, raw, locations, at):
+        """How far the sides predicted at some locations may be off.
+
+        Args:
+            raw: (B, A, ...) the numbers of the boxes, under `representation.output_name`.
+            locations: (B, D) int32 indices into A, -1 after the last; None where they are unknown.
+            at: the `Locations` of the batch.
+
+        Returns:
+            {"uncertainties": (B, D, 4)}, standard deviations of the left, top, right and bottom
+            side in pixels; {} where the representation has no distributions.
+        """
+        if locations is None or not self.representation.has_spread:
+            return {}
+        index = ops.maximum(locations, 0)  # a detection that is none has any, until the end
+        return {"uncertainties": self.representation.spread(take_rows(raw, index), at.take(index))}
 
     def candidate_scores(self, predictions):
         """Scores (B, A, C) that choose the candidates of NMS, or None: those of the predictions."""
@@ -269,17 +291,41 @@ class DenseDetector(DetectorPresets, DetectorInference, DetectorTraining):
         raw = predictions[self.representation.output_name]
         return self.representation.decode(raw, at), at.lengths
 
+    def spread(self, predictions, height, width):
+        """Standard deviations (B, A, 4) in pixels of the sides of all boxes, or None."""
+        if not self.representation.has_spread:
+            return None
+        raw = predictions[self.representation.output_name]
+        return self.representation.spread(raw, self.grid(height, width))
+
     def clip_boxes(self, boxes, image_sizes):
         """Boxes (B, A, 4), xyxy, cut at the edges of each image: `image_sizes` (B, 2) in pixels."""
         return self.representation.clip(boxes, image_sizes)
 
     def finish_detections(self, detections, height, width):
-        """The decoder's detections with their boxes in `bounding_box_format`, -1 after the last."""
+        """Detections in the form that `predict` returns.
+
+        Args:
+            detections: those of the decoder: "boxes" (B, D, 4), xyxy, "classes" (B, D) and others;
+                "uncertainties" (B, D, 4) of their sides, where there are. Both in pixels.
+            height, width: size of the batch.
+
+        Returns:
+            The same with boxes in `bounding_box_format` and uncertainties in its unit, calibrated
+            where the detector has a `calibration`; -1 after the last.
+        """
+        to_format = "xyxy", self.bounding_box_format, height, width
+        finished = {"boxes": box_ops.convert(detections["boxes"], *to_format)}
+        if "uncertainties" in detections:
+            sides = detections["uncertainties"]
+            if self.calibration is not None:
+                sides = self.calibration.deviations(sides, detections["boxes"])
+            finished["uncertainties"] = box_ops.convert_sides(sides, *to_format)
         present = detections["classes"][..., None] >= 0
-        boxes = box_ops.convert(
-            detections["boxes"], "xyxy", self.bounding_box_format, height, width
-        )
-        return {**detections, "boxes": ops.where(present, boxes, -1.0)}
+        return {
+            **detections,
+            **{name: ops.where(present, values, -1.0) for name, values in finished.items()},
+        }
 
     @property
     def padding_color(self):

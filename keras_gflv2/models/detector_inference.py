@@ -1,13 +1,17 @@
 """How a detector finds objects: batches, arrays, datasets or photos go in, detections come out."""
 
+import warnings
+
 import keras
 import numpy as np
 
 from keras_gflv2.batches import in_few_lengths
+from keras_gflv2.canvas_plan import CanvasPlan
 from keras_gflv2.contract import DataContract, check_pixels, unpack
-from keras_gflv2.grid import SIZE_MULTIPLE
-from keras_gflv2.models.detect import detect
-from keras_gflv2.replicas import is_spread, predict_on_one_device
+from keras_gflv2.layers.own_canvas import own_canvases
+from keras_gflv2.models.detect import check_calibrated, detect
+from keras_gflv2.postprocessing import SideCalibration
+from keras_gflv2.replicas import compiles_each_shape, is_spread, predict_on_one_device
 from keras_gflv2.training.feeding import Feeding
 from keras_gflv2.training.sources import KERAS_BATCH_SIZE
 
@@ -15,12 +19,45 @@ from keras_gflv2.training.sources import KERAS_BATCH_SIZE
 class DetectorInference(keras.Model):
     """What a dense detector has of inference: `predict`, `predict_on_batch` and `detect`.
 
-    A subclass has the attributes `num_classes` and `bounding_box_format` and the method `_decode`.
+    A subclass has the attributes `num_classes` and `bounding_box_format` and the method
+    `decode_predictions`.
     """
 
     def prepare_inference(self):
         """Called once, at the end of the constructor."""
         self.one_device_prediction = None  # of `predict_on_one_device`
+        self._canvas_plan = CanvasPlan()
+        self._calibration = None
+
+    @property
+    def calibration(self):
+        """The `SideCalibration` of the uncertainties, or None; saved with the detector."""
+        return self._calibration
+
+    @calibration.setter
+    def calibration(self, value):
+        if value is not None and not isinstance(value, SideCalibration):
+            raise ValueError(f"`calibration` must be a SideCalibration or None, got {value!r}.")
+        self._calibration = value
+        # What was compiled computes the old uncertainties.
+        self.predict_function = self.one_device_prediction = None
+
+    def drop_calibration(self):
+        """Forgets the calibration, which is of the weights so far, with a warning."""
+        if self.calibration is not None:
+            warnings.warn(
+                "The calibration of the detector's uncertainties is of its weights so far: "
+                "training drops it. Run keras-gflv2 calibrate, or evaluation.calibrate, after it.",
+                stacklevel=3,
+            )
+            self.calibration = None
+
+    @property
+    def canvas_plan(self):
+        """The `CanvasPlan` for images of many sizes; None where each has a canvas of its own."""
+        # PyTorch compiles anew for a few shapes only, then for all.
+        shares = keras.backend.backend() != "torch" and compiles_each_shape(self)
+        return self._canvas_plan if shares and knows_own_canvases(self) else None
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """Detections in a batch, an array or a dataset of images.
@@ -36,16 +73,20 @@ class DetectorInference(keras.Model):
         Returns:
             Dictionary of numpy arrays: "boxes" (B, D, 4) in `bounding_box_format`, "classes"
             (B, D), "confidence" (B, D), best first, -1 after the last; "num_detections" (B,).
+            Of detectors with distributions also "uncertainties" (B, D, 4): the standard deviation
+            of the left, top, right and bottom side (calibrated where the detector has a
+            `calibration`), in this order whatever the format, in pixels of
+            the batch or, where the format is relative, in fractions of its width and height.
+            Detectors without distributions, and decoders that do not tell the "locations" of their
+            detections, have no such key.
         """
         feeding = Feeding(DataContract.of(self), need_targets=False)
         with self._guarded(feeding):
             x, _ = feeding.checked(x)
             inputs = x if isinstance(x, dict) else {"images": x}
             if isinstance(inputs["images"], np.ndarray) and not is_spread(self):
-                found = self._predict_arrays(inputs, batch_size, verbose, steps, callbacks)
-            else:
-                found = super().predict(x, batch_size, verbose, steps, callbacks)
-        return without_uncertainties(found)
+                return self._predict_arrays(inputs, batch_size, verbose, steps, callbacks)
+            return super().predict(x, batch_size, verbose, steps, callbacks)
 
     def _predict_arrays(self, inputs, batch_size, verbose, steps, callbacks):
         """`keras.Model.predict` of arrays, which would build a pipeline of tf.data for them."""
@@ -75,25 +116,30 @@ class DetectorInference(keras.Model):
         return {key: np.concatenate([batch[key] for batch in found]) for key in found[0]}
 
     def predict_on_batch(self, x):
-        """As `predict`, for one batch, of any size, on one device."""
+        """As `predict`, for one batch, of any size, on one device.
+
+        With "canvas_sizes" (B, 2), height and width of a canvas of each image's own, multiples of
+        32 pixels, nothing outside of it is seen, if all parts are of this package.
+        """
         images, targets = unpack(x)
         if isinstance(images, np.ndarray):
             check_pixels(images)
-        sizes = {key: targets[key] for key in ("image_sizes",) if key in targets}
-        return without_uncertainties(self._detect_batch({"images": images, **sizes}))
+        sizes = {key: targets[key] for key in ("image_sizes", "canvas_sizes") if key in targets}
+        return self._detect_batch({"images": images, **sizes})
 
     def _detect_batch(self, batch):
-        """Detections, with uncertainties, of "images" and, optionally, "image_sizes"."""
+        """Detections in a dictionary of "images" and, optionally, "image_sizes", not checked."""
         return predict_on_one_device(self, batch)
 
     def predict_step(self, *args):
         # JAX passes its state before the data.
         images, targets = unpack(args[-1])
-        outputs = super().predict_step(*args[:-1], (images,))
+        with own_canvases(targets.get("canvas_sizes"), images.shape[1:3]):
+            outputs = super().predict_step(*args[:-1], (images,))
         if isinstance(outputs, tuple):  # JAX returns the state too
             outputs, state = outputs
-            return self._decode(outputs, images, targets.get("image_sizes")), state
-        return self._decode(outputs, images, targets.get("image_sizes"))
+            return self.decode_predictions(outputs, images, targets.get("image_sizes")), state
+        return self.decode_predictions(outputs, images, targets.get("image_sizes"))
 
     def detect(
         self,
@@ -102,16 +148,19 @@ class DetectorInference(keras.Model):
         image_size=None,
         batch_size=8,
         *,
+        coverage=None,
         predict=None,
-        padding_multiple=SIZE_MULTIPLE,
     ):
         """Detections in images of any sizes, in each image's own pixels.
 
         Each image is resized, and padded at the right and at the bottom, with `padding_color`, to
-        the next multiple of 32 pixels of its own height and width and no further: its detections
-        are those that it has alone. Images of one padded size run together. TensorFlow traces the
-        network once for all sizes, while JAX, and any backend with `jit_compile=True`, compiles it
-        for each, for one image and, where there are so many, for `batch_size`.
+        the next multiple of 32 pixels of its own height and width, its canvas: its detections are
+        those that it has alone. Images of one canvas run together. TensorFlow traces the network
+        once for all sizes. JAX, and TensorFlow with `jit_compile=True`, compile it for each: there
+        several sizes share a larger canvas (`CanvasPlan`), of which an image sees, to rounding, no
+        more than its own. A size that comes often gets a canvas of its own in time, and a canvas
+        that does is compiled once more, for `batch_size` images. A detector that has a backbone or
+        another part from elsewhere is compiled for the canvas of every size.
 
         Args:
             images: one or a list of what `images.read_image` takes: paths, encoded bytes, PIL
@@ -119,27 +168,37 @@ class DetectorInference(keras.Model):
                 that cannot be read is an error.
             score_threshold: detections below are left out.
             image_size: (short side, longest long side) to resize to. Default: `self.image_size`.
-            batch_size: images of one padded size are run together, at most so many.
+            batch_size: images of one canvas are run together, at most so many.
+            coverage: probability, such as 0.9, with which "intervals" hold the true sides. It needs
+                a calibration: `evaluation.calibrate`, or the command keras-gflv2 calibrate.
             predict: function that finds the detections of a batch. Default: this model's; the
                 `predict_on_batch` of a `TestTimeAugmentation`, for example.
-            padding_multiple: pads to multiples of so many pixels instead, itself a multiple of 32.
-                A folder of many sizes has few padded sizes then, which JAX compiles sooner, but
-                the network sees the padding, and detections change: of 2048 that `nano_bccd` finds
-                in BCCD with 32, 16 % move by more than 10 pixels or are lost with 128, and 41 %
-                with 256.
 
         Returns:
             List of a dictionary per image: "boxes" (n, 4) float32 xyxy in pixels of that image,
             "classes" (n,), "confidence" (n,), best first, "class_names" (list of n strings) and,
             of detectors with distributions, "uncertainties" (n, 4): standard deviation of the
-            left, top, right and bottom side.
+            left, top, right and bottom side, in pixels of that image. With `coverage` also
+            "intervals" (n, 4, 2) float32: lower and upper end for each of these sides, in the same
+            pixels. For a detection that matches an object they hold each side of it with that
+            probability (`postprocessing.SideCalibration`).
+
+        Raises:
+            ValueError: `coverage` is given and there is no calibration, or none for so much.
         """
+        plan = None if predict else self.canvas_plan
         predict = predict or self._detect_batch
+        if coverage is not None:
+            check_calibrated(self, coverage)
         return detect(
-            self, predict, images, score_threshold, image_size, batch_size, padding_multiple
+            self, predict, plan, images, score_threshold, image_size, batch_size, coverage
         )
 
 
-def without_uncertainties(detections):
-    """The detections of `_decode` that `predict` returns."""
-    return {k: v for k, v in detections.items() if k != "uncertainties"}
+def knows_own_canvases(model):
+    """Whether all layers of a `DenseDetector` respect `own_canvases`: all parts are of here."""
+    sampler = getattr(model.quality, "sampler", None)
+    parts = [model, model.backbone, model.feature_pyramid, model.head, model.prediction_decoder]
+    parts += [model.quality, sampler, getattr(sampler, "base", None)]
+    package = __name__.partition(".")[0]
+    return all(p is None or type(p).__module__.partition(".")[0] == package for p in parts)

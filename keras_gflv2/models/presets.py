@@ -64,6 +64,7 @@ def load(cls, name, load_weights, overrides):
         build, load_into = _folder(cls, name, load_weights)
     model = build(**overrides)
     if not load_weights:
+        model.calibration = None  # it is of the weights
         return model
     model.preset = record(str(name))
     original = build() if overrides else model

@@ -23,7 +23,7 @@ ARGUMENT_PARTS = (
     "criterion",
     "prediction_decoder",
 )
-ATTRIBUTE_PARTS = ("integral",)
+ATTRIBUTE_PARTS = ("integral", "calibration")
 # Constructor arguments that are no attributes.
 NOT_KEPT = ("self", "kwargs", "make_head")
 
@@ -39,7 +39,7 @@ def config(model):
     """What `get_config` says of a detector, of its parts and of the layers inside them."""
     config = arguments(model)
     for name in (*ARGUMENT_PARTS, *ATTRIBUTE_PARTS):
-        if name in config or (name in ATTRIBUTE_PARTS and hasattr(model, name)):
+        if name in config or getattr(model, name, None) is not None:
             config[name] = serialize(name, getattr(model, name))
     config["dtype"] = keras.saving.serialize_keras_object(model.dtype_policy)
     changes = model.layer_settings.changes(model)
@@ -86,7 +86,7 @@ def from_config(cls, config, custom_objects=None):
 
     model = cls(**config)
     for name, part in attributes.items():
-        if part is not None and serialize(name, part) != serialize(name, getattr(model, name)):
+        if part is not None:
             setattr(model, name, part)
     model.preset = preset
     set_trainable(model, trainable)

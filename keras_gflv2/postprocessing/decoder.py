@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_gflv2.postprocessing.nms import non_max_suppression
 from keras_gflv2.postprocessing.ranking import best
+from keras_gflv2.postprocessing.voting import KINDS, vote, vote_by_overlap
 from keras_gflv2.rows import take_rows
 
 
@@ -21,6 +22,13 @@ class PredictionDecoder(keras.layers.Layer):
         nms_iou_threshold: a better box of the same class that overlaps by more suppresses.
         pre_nms_topk: locations kept a level.
         max_detections: D, the length of the result.
+        box_voting: whether the box that is kept becomes the mean of the candidates of its class
+            around it. None: it stays. "score": of those that overlap it by more than 0.65, weighted
+            by their scores (Gidaris and Komodakis, 2015). "iou": of all, weighted by
+            exp(-(1 - IoU)^2 / voting_sigma). "variance": by that, divided by the variance of each
+            side (He et al., 2019), which detectors with distributions know. What remains, its
+            scores and its uncertainties do not change.
+        voting_sigma: see there.
 
     Call arguments:
         scores: (B, A, C) in 0..1.
@@ -31,6 +39,8 @@ class PredictionDecoder(keras.layers.Layer):
         candidate_scores: (B, A, C), of which the threshold decides instead of `scores`: the class
             probabilities of detectors whose score is their product with a quality (ATSS, FCOS). Or
             a function of locations, as `boxes`, which may return None.
+        spread: (B, A, 4) standard deviations of the sides of `boxes`, or a function of locations,
+            as `boxes`. Needed by `box_voting="variance"` alone.
 
     Returns:
         {"boxes": (B, D, 4), "classes": (B, D) int32, "confidence": (B, D) float32,
@@ -44,6 +54,8 @@ class PredictionDecoder(keras.layers.Layer):
         nms_iou_threshold: float = 0.6,
         pre_nms_topk: int = 1000,
         max_detections: int = 100,
+        box_voting: str | None = None,
+        voting_sigma: float = 0.02,
         dtype="float32",
         **kwargs,
     ):
@@ -54,10 +66,17 @@ class PredictionDecoder(keras.layers.Layer):
                 "`max_detections` and `pre_nms_topk` must be at least 1, got "
                 f"{max_detections} and {pre_nms_topk}."
             )
+        if box_voting not in (None, *KINDS) or not voting_sigma > 0:
+            raise ValueError(
+                f"`box_voting` must be None or one of {KINDS}, and `voting_sigma` positive; got "
+                f"{box_voting!r} and {voting_sigma!r}."
+            )
         self.score_threshold = score_threshold
         self.nms_iou_threshold = nms_iou_threshold
         self.pre_nms_topk = pre_nms_topk
         self.max_detections = max_detections
+        self.box_voting = box_voting
+        self.voting_sigma = voting_sigma
 
     def call(
         self,
@@ -67,6 +86,7 @@ class PredictionDecoder(keras.layers.Layer):
         score_threshold=None,
         nms_iou_threshold=None,
         candidate_scores=None,
+        spread=None,
     ):
         threshold = _by_image(score_threshold, self.score_threshold)
         locations = self.choose_locations(scores, locations_per_level)
@@ -77,7 +97,26 @@ class PredictionDecoder(keras.layers.Layer):
         boxes = _at(boxes, locations)
         iou_threshold = _by_image(nms_iou_threshold, self.nms_iou_threshold)
         kept = self.suppress(scores, boxes, threshold, iou_threshold)
-        return self.present(kept, boxes, locations)
+        found = self.present(kept, boxes, locations)
+        if self.box_voting:
+            scores = ops.where(scores > threshold, ops.cast(scores, "float32"), 0.0)
+            found["boxes"] = self._vote(found, scores, boxes, _at(spread, locations))
+        return found
+
+    def _vote(self, found, scores, boxes, spread):
+        """The boxes (B, D, 4) of what was found, moved as `box_voting` says."""
+        if self.box_voting == "variance" and spread is None:
+            raise ValueError(
+                'box_voting="variance" needs a detector whose boxes are general distributions '
+                "(GFLV1, GFLV2, or others with `distribution_guided=True`). Others can vote by "
+                '"iou" or "score".'
+            )
+        if self.box_voting == "score":
+            voted = vote(found, scores, boxes)
+        else:
+            spread = spread if self.box_voting == "variance" else None
+            voted = vote_by_overlap(found, scores, boxes, spread, self.voting_sigma)
+        return ops.where(found["classes"][..., None] >= 0, voted, -1.0)
 
     def choose_locations(self, scores, locations_per_level):
         """Indices (B, M) int32, rising, of the locations that can be detections.
@@ -136,8 +175,11 @@ class PredictionDecoder(keras.layers.Layer):
         }
 
     def get_config(self):
+        # Subclasses of earlier versions know no voting.
+        voting = {"box_voting": self.box_voting, "voting_sigma": self.voting_sigma}
         return {
             **super().get_config(),
+            **(voting if self.box_voting else {}),
             "score_threshold": self.score_threshold,
             "nms_iou_threshold": self.nms_iou_threshold,
             "pre_nms_topk": self.pre_nms_topk,

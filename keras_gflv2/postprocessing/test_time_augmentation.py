@@ -3,10 +3,9 @@
 import keras
 from keras import ops
 
-from keras_gflv2 import boxes as box_ops
+from keras_gflv2.postprocessing.voting import vote
 from keras_gflv2.replicas import predict_on_one_device
-
-VOTING_IOU = 0.65
+from keras_gflv2.rows import take_rows
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
@@ -25,9 +24,13 @@ class TestTimeAugmentation(keras.Model):
         flips: whether to look at the mirror image of each view too.
         box_voting: whether a detection's box becomes the mean of all candidates of its class that
             overlap it by more than 0.65, weighted by their scores (Gidaris and Komodakis, 2015).
+            Its uncertainties become the mean of theirs by the same weights: the candidates see one
+            image, so that their errors do not average out. Otherwise they are those of the view in
+            which the box was found.
 
     Raises:
-        ValueError: there is no scale, or one that is not positive.
+        ValueError: there is no scale, or one that is not positive; or the decoder of the detector
+            has a `box_voting` of its own, too.
 
     >>> tta = TestTimeAugmentation(model, scales=(0.75, 1.0, 1.25))
     >>> keras_gflv2.evaluation.evaluate_coco(tta, val_ds)["AP"]
@@ -46,6 +49,11 @@ class TestTimeAugmentation(keras.Model):
         super().__init__(**kwargs)
         if not scales or min(scales) <= 0:
             raise ValueError(f"`scales` must be positive numbers, at least one; got {scales!r}.")
+        if box_voting and getattr(model.prediction_decoder, "box_voting", None):
+            raise ValueError(
+                "The detector's decoder votes on its boxes already, over all views. Leave out "
+                "`box_voting` here, or there."
+            )
         self.model = model
         self.scales = tuple(float(scale) for scale in scales)
         self.flips = flips
@@ -78,19 +86,27 @@ class TestTimeAugmentation(keras.Model):
         images, image_sizes = ops.cast(batch["images"], "float32"), batch.get("image_sizes")
         views = [(scale, flip) for scale in self.scales for flip in (False, True)[: 1 + self.flips]]
         found = [self._view(images, image_sizes, *view) for view in views]
-        scores, boxes, candidates = (
+        scores, boxes, candidates, spread = (
             None if parts[0] is None else ops.concatenate(parts, axis=1)
-            for parts in list(zip(*found))[:3]
+            for parts in list(zip(*found))[:4]
         )
         lengths = [length for *_, lengths in found for length in lengths]
         decoder = self.model.prediction_decoder
-        of_candidates = {} if candidates is None else {"candidate_scores": candidates}
-        detections = dict(decoder(scores, boxes, locations_per_level=lengths, **of_candidates))
-        detections.pop("locations", None)
+        more = {} if candidates is None else {"candidate_scores": candidates}
+        if getattr(decoder, "box_voting", None) == "variance":
+            more["spread"] = spread
+        detections = dict(decoder(scores, boxes, locations_per_level=lengths, **more))
+        locations = detections.pop("locations", None)
+        if spread is not None and locations is not None:
+            detections["uncertainties"] = take_rows(spread, ops.maximum(locations, 0))
         if self.box_voting:
             chosen = scores if candidates is None else candidates
             scores = ops.where(chosen > decoder.score_threshold, scores, 0.0)
-            detections["boxes"] = vote(detections, scores, boxes)
+            values = {"boxes": boxes, "uncertainties": spread}
+            names = [name for name in values if name in detections]
+            sides = ops.concatenate([values[name] for name in names], axis=-1)
+            voted = vote(detections, scores, sides)
+            detections.update(zip(names, ops.split(voted, len(names), axis=-1)))
         return self.model.finish_detections(detections, *ops.shape(images)[1:3])
 
     def get_config(self):
@@ -110,8 +126,13 @@ class TestTimeAugmentation(keras.Model):
         return cls(**{**config, "model": model})
 
     def _view(self, images, image_sizes, scale, flip):
-        """Scores (B, A, C), boxes (B, A, 4) in pixels of the batch, scores of candidates (B, A, C)
-        or None, and how many locations each level has."""
+        """What one view has to say, of images of the batch.
+
+        Returns:
+            Scores (B, A, C), boxes (B, A, 4) in pixels of the batch, scores of candidates (B, A, C)
+            or None, standard deviations of the sides (B, A, 4) or None, and how many locations each
+            level has.
+        """
         height, width = ops.shape(images)[1:3]
         if image_sizes is None:
             image_sizes = ops.stack([height, width])[None]
@@ -129,40 +150,29 @@ class TestTimeAugmentation(keras.Model):
         if flip:
             x1, x2 = sizes[3] - x2, sizes[3] - x1
         along_y, along_x = sizes[0] / sizes[2], sizes[1] / sizes[3]
-        boxes = ops.stack([x1 * along_x, y1 * along_y, x2 * along_x, y2 * along_y], axis=-1)
-        boxes = self.model.clip_boxes(boxes, image_sizes)
-        return predictions["scores"], boxes, self.model.candidate_scores(predictions), lengths
+        scales = ops.stack([along_x, along_y, along_x, along_y])
+        boxes = self.model.clip_boxes(ops.stack([x1, y1, x2, y2], axis=-1) * scales, image_sizes)
+        spread = self.model.spread(predictions, *seen)
+        if spread is not None:
+            spread = (ops.take(spread, [2, 1, 0, 3], axis=-1) if flip else spread) * scales
+        candidates = self.model.candidate_scores(predictions)
+        return predictions["scores"], boxes, candidates, spread, lengths
 
     def predict_on_batch(self, x):
         """As `predict`, for one batch, of any size, on one device."""
         return predict_on_one_device(self, x)
 
-    def detect(self, images, score_threshold=0.3, image_size=None, batch_size=8):
-        """As `DenseDetector.detect`; without "uncertainties"."""
+    def detect(self, images, score_threshold=0.3, image_size=None, batch_size=8, *, coverage=None):
+        """As `DenseDetector.detect`. The calibration of the detector is not one of several views:
+        check the coverage of intervals by `evaluation.uncertainty`."""
         return self.model.detect(
-            images, score_threshold, image_size, batch_size, predict=self.predict_on_batch
+            images,
+            score_threshold,
+            image_size,
+            batch_size,
+            coverage=coverage,
+            predict=self.predict_on_batch,
         )
-
-
-def vote(detections, scores, boxes, iou_threshold=VOTING_IOU):
-    """The mean of the candidates around each detection.
-
-    Args:
-        detections: "boxes" (B, D, 4) xyxy and "classes" (B, D), -1 after the last.
-        scores: (B, A, C), 0 where a location is no candidate for a class.
-        boxes: (B, A, 4) xyxy.
-        iou_threshold: candidates must overlap a detection by more.
-
-    Returns:
-        Boxes (B, D, 4).
-    """
-    kept = detections["boxes"]
-    classes = ops.maximum(detections["classes"], 0)
-    by_class = ops.take_along_axis(ops.transpose(scores, (0, 2, 1)), classes[..., None], axis=1)
-    overlap = box_ops.iou(kept[:, :, None], boxes[:, None])  # (B, D, A)
-    weights = ops.where(overlap > iou_threshold, by_class, 0.0)
-    total, weight = ops.matmul(weights, boxes), ops.sum(weights, axis=-1, keepdims=True)
-    return ops.where(weight > 0, total / ops.maximum(weight, 1e-9), kept)
 
 
 def _scaled(side, scale):

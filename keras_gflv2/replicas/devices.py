@@ -72,6 +72,17 @@ def is_spread(model):
     if backend == "tensorflow":
         return model.distribute_strategy.num_replicas_in_sync > 1
     if backend == "jax":
-        on_several = len(model.variables[0].value.sharding.device_set) > 1
-        return on_several or keras.distribution.distribution() is not None
+        if keras.distribution.distribution() is not None:
+            return True
+        variable = _first_variable(model)
+        return variable is not None and len(variable.value.sharding.device_set) > 1
     return False
+
+
+def _first_variable(layer):
+    """A variable of a layer or model, without Keras's walk through all of its layers."""
+    for part in getattr(layer, "layers", ()):
+        variable = _first_variable(part)
+        if variable is not None:
+            return variable
+    return next(iter(layer.variables), None)

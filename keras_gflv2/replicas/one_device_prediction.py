@@ -22,6 +22,7 @@ class OneDevicePrediction:
 
     def __init__(self, model):
         self._model = model
+        self._variables = model.variables  # Keras walks through all layers for them.
         self._steps = {}  # compiled functions of the forms of batches
 
     def __call__(self, batch):
@@ -61,20 +62,26 @@ class OneDevicePrediction:
         return tf.function(step, input_signature=[specs], autograph=False)
 
     def _run_jax(self, batch):
-        import jax
-
-        model = self._model
-        state = [model.trainable_variables, model.non_trainable_variables]
-        state = tuple([v.value for v in variables] for variables in state)
-        if is_spread(model):
-            state = jax.tree.map(lambda value: value.addressable_data(0), state)
-        if not compiles_each_shape(model):
-            return model.predict_step(state, (batch,))[0]
+        values = [variable.value for variable in self._variables]
+        if is_spread(self._model):
+            values = [value.addressable_data(0) for value in values]
+        if not compiles_each_shape(self._model):
+            return self._stateless_step(values, batch)
         if "jit" not in self._steps:
-            self._steps["jit"] = jax.jit(
-                lambda state, batch: model.predict_step(state, (batch,))[0]
+            import jax
+
+            self._steps["jit"] = jax.jit(self._stateless_step)
+        return self._steps["jit"](values, batch)
+
+    def _stateless_step(self, values, batch):
+        """`predict_step` on JAX, of the values of all variables."""
+        model = self._model
+        with keras.StatelessScope(state_mapping=zip(self._variables, values)):
+            state = tuple(
+                [variable.value for variable in variables]
+                for variables in (model.trainable_variables, model.non_trainable_variables)
             )
-        return self._steps["jit"](state, batch)
+            return model.predict_step(state, (batch,))[0]
 
     def _run_torch(self, batch):
         found = self._model.predict_function([(batch,)])

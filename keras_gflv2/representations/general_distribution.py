@@ -48,20 +48,20 @@ class GeneralDistribution(BoxRepresentation):
         return (4, self.reg_max + 1)
 
     def decode(self, raw, at):
-        return box_ops.boxes_from_distances(at.points, self.integral(raw) * self._unit(at))
+        return box_ops.boxes_from_distances(at.points, self.integral(raw) * self.bin_sizes(at))
 
     def encode(self, boxes, at):
         boxes = ops.convert_to_tensor(boxes, dtype="float32")
-        return box_ops.distances_from_boxes(at.points, boxes) / self._unit(at)
+        return box_ops.distances_from_boxes(at.points, boxes) / self.bin_sizes(at)
 
     def spread(self, raw, at):
         probabilities = ops.softmax(raw, axis=-1)
         bins = ops.arange(self.reg_max + 1, dtype="float32")
         offset = bins - self.integral(raw)[..., None]
-        return ops.sqrt(ops.sum(probabilities * ops.square(offset), axis=-1)) * self._unit(at)
+        return ops.sqrt(ops.sum(probabilities * ops.square(offset), axis=-1)) * self.bin_sizes(at)
 
-    def _unit(self, at):
-        """The unit in pixels: (A, 1), or (A, 4) where it differs by axis."""
+    def bin_sizes(self, at):
+        """The unit, from bin to bin, in pixels: (A, 1), or (A, 4) where it differs by axis."""
         if self.unit == "stride":
             return at.strides
         size = (at.anchors[..., 2:] - at.anchors[..., :2]) / ANCHOR_UNITS

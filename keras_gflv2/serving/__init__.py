@@ -5,10 +5,18 @@ from typing import TYPE_CHECKING
 from keras_gflv2.serving.client import ServingClient, ServingError
 
 if TYPE_CHECKING:
+    from keras_gflv2.serving.calibrations import read_calibration
     from keras_gflv2.serving.formats import export_format, load_openvino
     from keras_gflv2.serving.saved_model import export_saved_model
 
-__all__ = ["ServingClient", "ServingError", "export_format", "export_saved_model", "load_openvino"]
+__all__ = [
+    "ServingClient",
+    "ServingError",
+    "export_format",
+    "export_saved_model",
+    "load_openvino",
+    "read_calibration",
+]
 
 
 def __getattr__(name):  # at first use: the client needs neither Keras nor TensorFlow
@@ -16,6 +24,10 @@ def __getattr__(name):  # at first use: the client needs neither Keras nor Tenso
         from keras_gflv2.serving.formats import export_format
 
         return export_format
+    if name == "read_calibration":
+        from keras_gflv2.serving.calibrations import read_calibration
+
+        return read_calibration
     if name == "load_openvino":
         from keras_gflv2.serving.formats import load_openvino
 

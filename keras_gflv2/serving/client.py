@@ -14,9 +14,13 @@ import numpy as np
 from PIL import Image
 
 from keras_gflv2.images import read_image
+from keras_gflv2.intervals import check_coverage, conformal_intervals
 
 SIGNATURE = "serving_bytes"
+CALIBRATION = "calibration"  # the signature of calibrated detectors, and its output
 OUTPUTS = ("boxes", "classes", "confidence", "class_names", "status")
+# Only of detectors with distributions, and not of exports of earlier versions.
+OPTIONAL_OUTPUTS = ("uncertainties",)
 # The defaults of gRPC (4 MB) are too small for a batch of photographs.
 MAX_MESSAGE_BYTES = 256 << 20
 # /MODEL or /v1/models/MODEL/versions/1:predict.
@@ -65,8 +69,9 @@ class ServingClient:
         self._address = parts.netloc
         self._base = f"{parts.scheme}://{parts.netloc}"
         self._stub = None
+        self._calibration = None
 
-    def detect(self, images, score_threshold=0.3, batch_size=8):
+    def detect(self, images, score_threshold=0.3, batch_size=8, *, coverage=None):
         """Detections in images of any sizes, in each image's own pixels, as a detector's `detect`.
 
         Args:
@@ -74,18 +79,26 @@ class ServingClient:
                 they are; of the others what `images.read_image`, and so a detector, sees.
             score_threshold: detections below are left out. The export has a threshold, too.
             batch_size: images per request.
+            coverage: probability with which "intervals" hold the true sides, as in a detector's
+                `detect`. It needs an export of a calibrated detector.
 
         Returns:
             List of a dictionary an image: "boxes" (n, 4) float32 xyxy in pixels, "classes" (n,),
             "confidence" (n,), "class_names" (list of n strings) and "status": "ok", or why the
-            server could not read the image, which then has no detections.
+            server could not read the image, which then has no detections. Also "uncertainties"
+            (n, 4), the standard deviation of the left, top, right and bottom side in pixels, if the
+            detector has distributions and was exported with them: earlier versions did not. With
+            `coverage` also "intervals" (n, 4, 2), lower and upper end for each side.
 
         Raises:
             ServingError: no answer within `timeout`, an error of the server, or an answer that is
                 not one of such a model.
             FileNotFoundError: the path does not exist.
-            ValueError: the path is a folder, or the array or PIL image is not a picture.
+            ValueError: the path is a folder, or the array or PIL image is not a picture; or there
+                are no intervals of that coverage.
         """
+        if coverage is not None:
+            check_coverage(coverage)
         if not isinstance(images, (list, tuple)):
             images = [images]
         results = []
@@ -93,7 +106,25 @@ class ServingClient:
             encoded = [_encoded(image) for image in images[start : start + batch_size]]
             answer = self._checked(self._send(encoded), len(encoded))
             results += [_result(answer, row, score_threshold) for row in range(len(encoded))]
+        if coverage is not None and results:
+            table = self._table()
+            for found in results:
+                sides = found["boxes"], found["uncertainties"]
+                found["intervals"] = conformal_intervals(*sides, coverage, table)
         return results
+
+    def _table(self):
+        """The calibration of the detector, asked for once."""
+        if self._calibration is None:
+            try:
+                answer = self._send([b""], CALIBRATION)
+                self._calibration = json.loads(_text(np.asarray(answer[CALIBRATION]).item()))
+            except (ServingError, KeyError, ValueError) as error:
+                raise ServingError(
+                    f"`coverage` needs the calibration of the model {self.model_name!r}, which the "
+                    f"server does not have: {error} Run keras-gflv2 calibrate, then export again."
+                ) from error
+        return self._calibration
 
     def _checked(self, answer, count):
         """The outputs as arrays of the right shape, or a `ServingError` that says what is not."""
@@ -103,12 +134,14 @@ class ServingClient:
                 f"The answer of the model {self.model_name!r} has no {', '.join(missing)}. It has "
                 f"{', '.join(map(str, answer)) or 'nothing'}: is it an export of this package?"
             )
-        answer = {name: np.asarray(answer[name]) for name in OUTPUTS}
+        names = [*OUTPUTS, *(name for name in OPTIONAL_OUTPUTS if name in answer)]
+        answer = {name: np.asarray(answer[name]) for name in names}
         rows = answer["confidence"].shape[:2]
-        expected = {name: rows for name in OUTPUTS}
-        expected.update(boxes=(*rows, 4), status=(count,))
+        all_shapes = {"boxes": (*rows, 4), "uncertainties": (*rows, 4), "status": (count,)}
+        expected = {name: all_shapes.get(name, rows) for name in names}
         shapes = {name: value.shape for name, value in answer.items()}
-        numeric = all(answer[name].dtype.kind in "fiu" for name in OUTPUTS[:3])
+        texts = ("class_names", "status")
+        numeric = all(answer[name].dtype.kind in "fiu" for name in names if name not in texts)
         if len(rows) != 2 or rows[0] != count or shapes != expected or not numeric:
             raise ServingError(
                 f"The answer of the model {self.model_name!r} to {count} images is malformed: it "
@@ -116,13 +149,13 @@ class ServingClient:
             )
         return answer
 
-    def _rest(self, encoded):
+    def _rest(self, encoded, signature=SIGNATURE):
         """One request by TF Serving's REST API, in its row format."""
         version = "" if self.version is None else f"/versions/{self.version}"
         name = urllib.parse.quote(self.model_name)
         url = f"{self._base}/v1/models/{name}{version}:predict"
         rows = [{"image_bytes": {"b64": base64.b64encode(e).decode()}} for e in encoded]
-        body = json.dumps({"signature_name": SIGNATURE, "instances": rows}).encode()
+        body = json.dumps({"signature_name": signature, "instances": rows}).encode()
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=self.timeout) as response:
@@ -141,7 +174,7 @@ class ServingClient:
                 f"({type(error).__name__}: {error})."
             ) from error
 
-    def _grpc(self, encoded):
+    def _grpc(self, encoded, signature=SIGNATURE):
         """One request by gRPC's PredictionService."""
         grpc, predict_pb2, tf = self._connect()
         size = sum(len(content) for content in encoded)
@@ -152,7 +185,7 @@ class ServingClient:
             )
         request = predict_pb2.PredictRequest()
         request.model_spec.name = self.model_name
-        request.model_spec.signature_name = SIGNATURE
+        request.model_spec.signature_name = signature
         if self.version is not None:
             request.model_spec.version.value = self.version
         request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(encoded))
@@ -214,8 +247,9 @@ def _body(error):
 def _result(answer, row, score_threshold):
     confidence = np.asarray(answer["confidence"][row], "float32")
     keep = confidence > max(score_threshold, 0.0)  # padding is -1
+    sides = [name for name in ("boxes", *OPTIONAL_OUTPUTS) if name in answer]
     return {
-        "boxes": np.asarray(answer["boxes"][row], "float32").reshape(-1, 4)[keep],
+        **{n: np.asarray(answer[n][row], "float32").reshape(-1, 4)[keep] for n in sides},
         "classes": np.asarray(answer["classes"][row], "int32")[keep],
         "confidence": confidence[keep],
         "class_names": [_text(name) for name in answer["class_names"][row][keep]],

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from keras_gflv2.serving import quantization
+from keras_gflv2.serving.calibrations import write_calibration
 from keras_gflv2.serving.saved_model import in_tensorflow
 
 # Format: (ending of its file, precisions, the first is the default, what converts into it).
@@ -29,12 +30,13 @@ def export_format(model, file, format, *, precision="float32", size=None, calibr
     """Writes a detector for another runtime, with decoding and NMS inside.
 
     Input "images" (B, H, W, 3) float32 RGB in 0..255; outputs as of `model.predict`: "boxes",
-    "classes", "confidence", "num_detections". ONNX and OpenVINO take any B, H and W. LiteRT has no
-    operation for some of what changing sizes need: B is 1, H and W are fixed.
+    "classes", "confidence", "num_detections" and, of detectors with distributions, "uncertainties".
+    ONNX and OpenVINO take any B, H and W. LiteRT has no operation for some of what changing sizes
+    need: B is 1, H and W are fixed.
 
     NMS is the operator of the runtime, with the results of the package's own. The decoder must be a
-    `PredictionDecoder` with an `nms_iou_threshold` of at least 0 and below 1; any other is exported
-    as it is computed in TensorFlow, which works and is slower.
+    `PredictionDecoder` with an `nms_iou_threshold` of at least 0 and below 1, without `box_voting`;
+    any other is exported as it is computed in TensorFlow, which works and is slower.
 
     Compile OpenVINO files by `load_openvino`, or with `OPENVINO_FLOAT32`: the default of OpenVINO
     on processors that have bfloat16 is to compute in that, which moves boxes by half a pixel.
@@ -93,6 +95,8 @@ def export_format(model, file, format, *, precision="float32", size=None, calibr
             quantize(source, temporary, batches)
         else:
             in_tensorflow(WRITERS, model, temporary, format, precision, size)
+        if model.calibration is not None:
+            write_calibration(temporary, model.calibration)
         for written in sorted(temporary.parent.iterdir()):
             shutil.move(written, file.parent / written.name)
     return str(file)

@@ -12,21 +12,19 @@ import onnx
 # which the best are the detections. Rows are added to it, so that it has D pairs in any case.
 NMS = """
 <ir_version: {ir_version}, opset_import: ["": {opset}]>
-nms (float[B, M, C] scores, float[B, M, 4] corners, float[B, M, 4] candidate_boxes)
-    => (float[B, {length}, 4] boxes, int32[B, {length}] classes,
+nms (float[B, M, C] scores, float[B, M, 4] corners)
+    => (int32[B, {length}] locations, int32[B, {length}] classes,
         float[B, {length}] confidence, int32[B] num_detections)
 {{
     length = Constant<value_ints = [{length}]>()
     iou_threshold = Constant<value = float[1] {{{iou_threshold!r}}}>()
     zero = Constant<value = float {{0.0}}>()
     none = Constant<value = float {{-1.0}}>()
-    no_class = Constant<value = int32 {{-1}}>()
-    first_location = Constant<value = int64 {{0}}>()
+    nowhere = Constant<value = int32 {{-1}}>()
     num_classes = Constant<value = int64 {{{num_classes}}}>()
     more_rows = Constant<value_ints = [0, {more_rows}, 0]>()
     flat = Constant<value_ints = [0, -1]>()
     location_before_class = Constant<value_ints = [0, 2, 1]>()
-    last_axis = Constant<value_ints = [2]>()
     of_image = Constant<value_ints = [1]>()
 
     by_class = Transpose<perm = [0, 2, 1]>(scores)
@@ -43,13 +41,10 @@ nms (float[B, M, C] scores, float[B, M, 4] corners, float[B, M, 4] candidate_box
     found = Greater(confidence, zero)
     class = Mod(pair, num_classes)
     small_class = Cast<to = 6>(class)
-    classes = Where(found, small_class, no_class)
-    found_location = Div(pair, num_classes)
-    location = Where(found, found_location, first_location)
-    row = Unsqueeze(location, last_axis)
-    box = GatherND<batch_dims = 1>(candidate_boxes, row)
-    found_box = Unsqueeze(found, last_axis)
-    boxes = Where(found_box, box, none)
+    classes = Where(found, small_class, nowhere)
+    location = Div(pair, num_classes)
+    small_location = Cast<to = 6>(location)
+    locations = Where(found, small_location, nowhere)
     counted = Cast<to = 6>(found)
     num_detections = ReduceSum<keepdims = 0>(counted, of_image)
 }}
@@ -57,17 +52,17 @@ nms (float[B, M, C] scores, float[B, M, 4] corners, float[B, M, 4] candidate_box
 
 
 def append_nms(model, num_classes, iou_threshold, max_detections):
-    """A model that ends with detections, of one that ends with candidates.
+    """A model that ends with what NMS keeps, of one that ends with candidates.
 
     Args:
-        model: `onnx.ModelProto` with the float32 outputs of `candidates`: "scores" (B, M, C),
-            "corners" (B, M, 4) and "candidate_boxes" (B, M, 4).
+        model: `onnx.ModelProto` with the float32 outputs of `candidates`: "scores" (B, M, C) and
+            "corners" (B, M, 4), and others, which stay.
         num_classes: C.
         iou_threshold: greater overlaps suppress.
         max_detections: D.
 
     Returns:
-        `onnx.ModelProto` with the outputs "boxes" (B, D, 4), "classes" (B, D), "confidence" (B, D)
+        `onnx.ModelProto` with the outputs "locations" (B, D), "classes" (B, D), "confidence" (B, D)
         and "num_detections" (B,).
     """
     text = NMS.format(
@@ -78,8 +73,29 @@ def append_nms(model, num_classes, iou_threshold, max_detections):
         num_classes=num_classes,
         more_rows=math.ceil(max_detections / num_classes),
     )
-    joined = [(name, name) for name in ("scores", "corners", "candidate_boxes")]
-    merged = onnx.compose.merge_models(model, onnx.parser.parse_model(text), io_map=joined)
+    return _joined(model, onnx.parser.parse_model(text))
+
+
+def append_rest(model, rest, outputs):
+    """A model that goes on with another, whose inputs are outputs of it.
+
+    Args:
+        model, rest: `onnx.ModelProto`.
+        outputs: names of its outputs, of either, in order.
+    """
+    # Nodes have the same names in both, as TensorFlow gives them.
+    rest = onnx.compose.add_prefix(rest, "rest/", rename_inputs=False, rename_outputs=False)
+    merged = _joined(model, rest, outputs=outputs)
+    in_order = sorted(merged.graph.output, key=lambda output: outputs.index(output.name))
+    del merged.graph.output[:]
+    merged.graph.output.extend(in_order)
+    return merged
+
+
+def _joined(model, rest, **options):
+    there = {output.name for output in model.graph.output}
+    names = [(i.name, i.name) for i in rest.graph.input if i.name in there]
+    merged = onnx.compose.merge_models(model, rest, io_map=names, **options)
     # It lists the operators of both, and onnxruntime quantizes no model that has them twice.
     del merged.opset_import[:]
     merged.opset_import.extend(model.opset_import)

@@ -11,39 +11,61 @@ from openvino import opset15 as ops
 
 
 def append_nms(model, num_classes, iou_threshold, max_detections):
-    """A model that ends with detections, of one that ends with candidates.
+    """A model that ends with what NMS keeps, of one that ends with candidates.
 
     Args:
-        model: `openvino.Model` with the float32 outputs "scores" (B, M, C), "corners" (B, M, 4)
-            and "candidate_boxes" (B, M, 4), see `Candidates`.
+        model: `openvino.Model` with the float32 outputs "scores" (B, M, C) and "corners" (B, M, 4),
+            see `Candidates`, and others, which stay.
         num_classes: C.
         iou_threshold: greater overlaps suppress.
         max_detections: D.
 
     Returns:
-        `openvino.Model` with the outputs "boxes" (B, D, 4), "classes" (B, D), "confidence" (B, D)
+        `openvino.Model` with the outputs "locations" (B, D), "classes" (B, D), "confidence" (B, D)
         and "num_detections" (B,).
     """
-    scores, corners, boxes = (
-        model.output(name).get_node().input_value(0)
-        for name in ("scores", "corners", "candidate_boxes")
-    )
+    outputs = _outputs(model)
+    scores, corners = outputs.pop("scores"), outputs.pop("corners")
     all_pairs = _remaining(scores, corners, iou_threshold, max_detections)
     confidence, pair = _first_largest(all_pairs, max_detections)
     found = ops.greater(confidence, np.float32(0))
     classes = ops.convert(ops.floor_mod(pair, _integers(num_classes)), "i32")
-    location = ops.select(found, ops.divide(pair, _integers(num_classes)), _integers(0))
-    chosen = ops.gather_nd(boxes, ops.unsqueeze(location, _integers(2)), batch_dims=1)
-    results = {
-        "boxes": ops.select(ops.unsqueeze(found, _integers(2)), chosen, np.float32(-1)),
+    locations = ops.convert(ops.divide(pair, _integers(num_classes)), "i32")
+    kept = {
+        "locations": ops.select(found, locations, np.int32(-1)),
         "classes": ops.select(found, classes, np.int32(-1)),
         "confidence": confidence,
         "num_detections": ops.reduce_sum(ops.convert(found, "i32"), _integers(1)),
     }
-    for name, node in results.items():
-        node.output(0).get_tensor().set_names({name})
-        results[name] = ops.result(node)
-    return openvino.Model(list(results.values()), model.get_parameters(), model.get_name())
+    outputs.update({name: node.output(0) for name, node in kept.items()})
+    return _with_outputs(model, outputs)
+
+
+def append_rest(model, rest, outputs):
+    """A model that goes on with another, whose inputs are outputs of it.
+
+    Args:
+        model, rest: `openvino.Model`.
+        outputs: names of the outputs, of either.
+    """
+    found = _outputs(model)
+    for parameter in rest.get_parameters():
+        parameter.output(0).replace(found[parameter.output(0).get_any_name()])
+    found.update(_outputs(rest))
+    return _with_outputs(model, {name: found[name] for name in outputs})
+
+
+def _outputs(model):
+    """What the outputs of a model are computed as, by name."""
+    return {output.get_any_name(): output.get_node().input_value(0) for output in model.outputs}
+
+
+def _with_outputs(model, outputs):
+    """The model with these outputs, {name: of a node}, instead of its own."""
+    for name, output in outputs.items():
+        output.get_tensor().set_names({name})
+    results = [ops.result(output) for output in outputs.values()]
+    return openvino.Model(results, model.get_parameters(), model.get_name())
 
 
 def _remaining(scores, corners, iou_threshold, max_detections):

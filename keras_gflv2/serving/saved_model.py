@@ -36,15 +36,19 @@ def export_saved_model(
 
     - `serving_default`, `serving_images`: "images" (B, H, W, 3) uint8 RGB of any H and W ->
       "boxes" (B, D, 4) in the model's `bounding_box_format`, "classes" (B, D) int32, "confidence"
-      (B, D), "num_detections" (B,): what `model.predict` gives. `serving_images_float` takes
-      float32 of 0..255.
+      (B, D), "num_detections" (B,) and, of detectors with distributions, "uncertainties" (B, D, 4)
+      of the sides: what `model.predict` gives. `serving_images_float` takes float32 of 0..255.
     - `serving_bytes`: "image_bytes" (B,), files of different sizes (JPEG, PNG, GIF, BMP, WebP) ->
-      the same with "boxes" in pixels of each original image, xyxy, "class_names" (B, D) and
-      "status" (B,): "ok", or why there is no detection: what `model.detect` gives. Files are
-      decoded to the pixels that `images.read_image` gives, or have a status. Images are resized to
-      the model's `image_size` and run in chunks; a request has at most 256 of them.
+      the same with "boxes", xyxy, and "uncertainties" in pixels of each original image,
+      "class_names" (B, D) and "status" (B,): "ok", or why there is no detection: what
+      `model.detect` gives. Files are decoded to the pixels that `images.read_image` gives, or have
+      a status. Images are resized to the model's `image_size` and run in chunks; a request has at
+      most 256 of them.
     - `serving_bytes_options`: as `serving_bytes` with "score_threshold" and "nms_iou_threshold"
       (B,) in the request.
+    - `calibration`, of a calibrated detector: "image_bytes" (B,), of any content -> "calibration"
+      (B,), the JSON of its table, from which `ServingClient.detect(coverage=0.9)` makes intervals;
+      "num_matched" (B,).
     - `raw`: "images" (B, H, W, 3) float32 -> what calling the model gives: "scores" (B, A, C) and
       the raw numbers of the boxes, of a `GFLV2` "box_distributions" (B, A, 4, reg_max + 1).
 
@@ -178,5 +182,6 @@ def _write_assets(model, directory, preset):
         "representation": keras.saving.serialize_keras_object(model.representation),
         "prediction_decoder": {k: v for k, v in decoder.items() if np.isscalar(v)},
         "parameters": model.count_params(),
+        "calibration": model.calibration and model.calibration.get_config(),
     }
     (directory / CONFIG_FILE).write_text(json.dumps(record, indent=2, default=str) + "\n")

@@ -1,7 +1,10 @@
 """The functions that an exported detector offers, as TensorFlow graphs."""
 
+import json
+
 import tensorflow as tf
 
+from keras_gflv2.boxes import convert_sides
 from keras_gflv2.contract import class_names_of
 from keras_gflv2.grid import padded
 from keras_gflv2.serving import headers, pictures
@@ -42,13 +45,24 @@ class Signatures:
             tf.TensorSpec((None,), tf.float32, name)
             for name in ("score_threshold", "nms_iou_threshold")
         ]
+        calibration = [("calibration", self.calibration, files)] if self.model.calibration else []
         return [
             ("serving_images", self.images, pixels),
             ("serving_images_float", self.images, floats),
             ("serving_bytes", self.files, files),
             ("serving_bytes_options", self.files_with_options, files + options),
+            *calibration,
             ("raw", self.raw, floats),
         ]
+
+    def calibration(self, image_bytes):
+        """The same for each row, so that a request has the form of all others."""
+        table = self.model.calibration.get_config()
+        shape = tf.shape(image_bytes)
+        return {
+            "calibration": tf.fill(shape, json.dumps(table)),
+            "num_matched": tf.fill(shape, table["num_matched"]),
+        }
 
     def raw(self, images):
         return self.model(images, training=False)
@@ -71,15 +85,16 @@ class Signatures:
         scale = tf.cast(tf.gather(scale, [1, 0, 1, 0], axis=1), tf.float32)[:, None]
         present = found["classes"][..., None] >= 0
         classes = tf.where(found["classes"] < 0, self.model.num_classes, found["classes"])
+        sides = [name for name in ("boxes", "uncertainties") if name in found]
         return {
             **found,
-            "boxes": tf.where(present, found["boxes"] * scale, -1.0),
+            **{name: tf.where(present, found[name] * scale, -1.0) for name in sides},
             "class_names": tf.gather(self.class_names, classes),
             "status": tf.gather(tf.constant([STATUS[code] for code in sorted(STATUS)]), status),
         }
 
     def _in_chunks(self, image_bytes, files, options):
-        """Detections (xyxy in pixels of the resized images) and status of the pictures.
+        """Detections (xyxy and uncertainties in pixels of the resized images) and statuses.
 
         Those with one canvas run together, each canvas on its own: more padding than a picture
         needs would change the statistics of the group normalization, and so its scores. A chunk is
@@ -92,6 +107,8 @@ class Signatures:
             "confidence": tf.fill([count, length], -1.0),
             "num_detections": tf.fill([count], 0),
         }
+        if self._has_uncertainties():
+            results["uncertainties"] = tf.fill([count, length, 4], -1.0)
 
         def goes_on(waiting, status, results):
             del status, results
@@ -139,8 +156,18 @@ class Signatures:
         found = self.model.decode_predictions(
             self.model(images, training=False), images, resized, **options
         )
-        boxes = self.model.convert_boxes(found["boxes"], "xyxy", canvas[0], canvas[1])
-        return {**found, "boxes": boxes}
+        to_pixels = self.model.bounding_box_format, "xyxy", canvas[0], canvas[1]
+        found["boxes"] = self.model.convert_boxes(found["boxes"], *to_pixels[1:])
+        if "uncertainties" in found:
+            found["uncertainties"] = convert_sides(found["uncertainties"], *to_pixels)
+        return found
+
+    def _has_uncertainties(self):
+        """Whether the detections have them, which takes distributions and a decoder that knows."""
+        outputs = {n: tf.TensorSpec(o.shape, o.dtype) for n, o in self.model.output.items()}
+        images = tf.TensorSpec((None, None, None, 3), tf.float32)
+        decode = tf.function(self.model.decode_predictions, autograph=False)
+        return "uncertainties" in decode.get_concrete_function(outputs, images).structured_outputs
 
 
 def _scatter(values, rows, updates):

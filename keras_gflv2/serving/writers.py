@@ -8,10 +8,11 @@ import tensorflow as tf
 
 from keras_gflv2.grid import padded
 from keras_gflv2.postprocessing import tensorflow_nms
-from keras_gflv2.serving.candidates import Candidates, has_standard_nms
+from keras_gflv2.serving.candidates import Candidates, after_nms, before_nms, has_standard_nms
 from keras_gflv2.serving.folding import fold_batch_norm
 
 ONNX_OPSET = 18
+ANY_SIZE = (None, None, None, 3)
 
 
 def write(model, file, format, precision, size):
@@ -36,29 +37,38 @@ def _write_onnx(model, file):
     import tf2onnx
 
     from keras_gflv2.serving.onnx_group_norms import fuse_group_norms
-    from keras_gflv2.serving.onnx_nms import append_nms
+    from keras_gflv2.serving.onnx_nms import append_nms, append_rest
 
-    function, nms = _up_to_nms(model)
-    written, _ = tf2onnx.convert.from_function(
-        function, input_signature=function.input_signature, opset=ONNX_OPSET
-    )
-    written = fuse_group_norms(written)
-    onnx.save(append_nms(written, **nms) if nms else written, file)
+    def converted(function):
+        signature = function.input_signature
+        return tf2onnx.convert.from_function(function, input_signature=signature, opset=ONNX_OPSET)[
+            0
+        ]
+
+    if not has_standard_nms(model.prediction_decoder):
+        written = fuse_group_norms(converted(_detections(model, ANY_SIZE)))
+    else:
+        function, nms, rest = _around_nms(model)
+        written = append_nms(fuse_group_norms(converted(function)), **nms)
+        written = append_rest(written, converted(rest), _names_of(model))
+    onnx.save(written, file)
 
 
 def _write_openvino(model, file, precision):
     import openvino
 
     from keras_gflv2.serving.openvino_group_norms import fuse_group_norms
-    from keras_gflv2.serving.openvino_nms import append_nms, ignore_order_of_equals
+    from keras_gflv2.serving.openvino_nms import append_nms, append_rest, ignore_order_of_equals
 
-    function, nms = _up_to_nms(model)
+    has_nms = has_standard_nms(model.prediction_decoder)
+    function, nms, rest = _around_nms(model) if has_nms else (_detections(model, ANY_SIZE), {}, {})
     with _saved(model, function) as folder:
         converted = openvino.convert_model(folder)
         fuse_group_norms(converted)
         ignore_order_of_equals(converted)
-        if nms:
+        if has_nms:
             converted = append_nms(converted, **nms)
+            converted = append_rest(converted, openvino.convert_model(rest), _names_of(model))
         hint = "bf16" if precision == "bfloat16" else "f32"
         converted.set_rt_info(hint, ["runtime_options", "INFERENCE_PRECISION_HINT"])
         openvino.save_model(converted, file, compress_to_fp16=precision != "float32")
@@ -82,25 +92,43 @@ def _litert(model, size, precision):
         return converter.convert()
 
 
-def _up_to_nms(model):
-    """The function to convert, and the arguments of `append_nms`, or None if it has NMS inside."""
-    decoder, shape = model.prediction_decoder, (None, None, None, 3)
-    if not has_standard_nms(decoder):
-        return _detections(model, shape), None
+def _around_nms(model):
+    """What comes before NMS, the arguments of `append_nms`, and what comes after it.
+
+    The two functions, of images and of arrays, are to convert.
+    """
+    decoder = model.prediction_decoder
     model.prediction_decoder = Candidates.from_config(decoder.get_config())
-    candidates = _detections(model, shape)
-    names = {"scores": "scores", "corners": "corners", "boxes": "candidate_boxes"}
-
-    def renamed(images):
-        found = candidates(images)
-        return {target: found[source] for source, target in names.items()}
-
     arguments = {
         "num_classes": model.num_classes,
         "iou_threshold": decoder.nms_iou_threshold,
         "max_detections": decoder.max_detections,
     }
-    return tf.function(renamed, input_signature=candidates.input_signature), arguments
+    first = tf.function(
+        lambda images: before_nms(model, images),
+        input_signature=[tf.TensorSpec(ANY_SIZE, tf.float32, "images")],
+    )
+    found = first.get_concrete_function().structured_outputs
+    rows = (None, decoder.max_detections)
+    kept = {
+        "locations": tf.TensorSpec(rows, tf.int32),
+        "classes": tf.TensorSpec(rows, tf.int32),
+        "confidence": tf.TensorSpec(rows, tf.float32),
+    }
+    used = {**kept, **{n: found[n] for n in found if n not in ("scores", "corners")}}
+    specs = [tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in used.items()]
+
+    def rest(*values):
+        values = dict(zip(used, values))
+        return after_nms(model, {name: values.pop(name) for name in kept}, values)
+
+    return first, arguments, tf.function(rest, input_signature=specs)
+
+
+def _names_of(model):
+    """The outputs of an exported detector, in order."""
+    names = ["boxes", "classes", "confidence", "num_detections"]
+    return [*names, "uncertainties"] if model.representation.has_spread else names
 
 
 def _detections(model, shape):

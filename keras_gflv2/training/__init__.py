@@ -1,8 +1,9 @@
-"""What keeps a training safe and shows how it goes: callbacks for `fit`."""
+"""What keeps a training safe, shows how it goes, and gives it a teacher."""
 
 import importlib
 
 from keras_gflv2.optimizers import averaged_weights
+from keras_gflv2.training.distillation import distill
 from keras_gflv2.training.progress import Curves, EpochLog, Progress
 from keras_gflv2.training.state import SaveState, fit, read_position
 
@@ -12,6 +13,7 @@ __all__ = [
     "Progress",
     "SaveState",
     "averaged_weights",
+    "distill",
     "fit",
     "read_position",
 ]

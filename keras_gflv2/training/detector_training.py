@@ -38,8 +38,10 @@ class DetectorTraining(keras.Model):
     """What a dense detector has of training: `compile`, `fit`, `evaluate` and what they call.
 
     A subclass has the attributes `num_classes`, `bounding_box_format`, `class_names` and
-    `criterion`, and the methods `losses_of_batch` and `recompute`.
+    `criterion`, and the methods `losses_of_batch`, `recompute` and `drop_calibration`.
     """
+
+    teacher = None  # the `Teacher` that `keras_gflv2.training.distill` gave it
 
     def prepare_training(self):
         """Called once, at the end of the constructor."""
@@ -136,6 +138,9 @@ class DetectorTraining(keras.Model):
             if loss is not None
         }
         self._trained_criterion = self.criterion.replace(chosen, loss_weights or {})
+        if self.teacher:
+            self._trackers.pop(self.teacher.term.name)  # which ends its tracking, as `del` does not
+            self.teacher = None
         with replica_scope(self):
             super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
 
@@ -164,6 +169,21 @@ class DetectorTraining(keras.Model):
                 f"{type(self).__name__} is a product of probabilities: it has no logit. Leave "
                 "from_logits=False."
             )
+
+    def take_teacher(self, teacher):
+        """Trains towards a `Teacher`, too; see `keras_gflv2.training.distill`."""
+        name = teacher.term.name
+        if self.teacher:
+            raise ValueError("This student has a teacher. Compile it again to give it another.")
+        self._trained_criterion = self._trained_criterion.with_term(teacher.term)
+        self._trackers[name] = keras.metrics.Mean(name=f"{name}_loss")
+        self.teacher = teacher
+        self.train_function = self.test_function = None
+
+    @property
+    def non_trainable_variables(self):
+        variables = super().non_trainable_variables
+        return variables + self.teacher.state if self.teacher else variables
 
     def get_compile_config(self):
         return compiling.compile_config(self, self._compile_arguments) if self.compiled else None
@@ -209,6 +229,7 @@ class DetectorTraining(keras.Model):
             "validation_split": validation_split,
             **kwargs,
         }
+        self.drop_calibration()
         if self._recipe:
             images, steps = training_size(x, y, arguments)
             images = images and images * processes_of(x)
@@ -245,12 +266,17 @@ class DetectorTraining(keras.Model):
     def train_on_batch(self, x, y=None, **kwargs):
         """`keras.Model.train_on_batch`, checked as in `fit`."""
         x, y = self._feeding().checked(x, y)
-        return super().train_on_batch(x, y, **kwargs)
+        with self._teaching():
+            return super().train_on_batch(x, y, **kwargs)
 
     def test_on_batch(self, x, y=None, **kwargs):
         """`keras.Model.test_on_batch`, checked as in `fit`."""
         x, y = self._feeding().checked(x, y)
-        return super().test_on_batch(x, y, **kwargs)
+        with self._teaching():
+            return super().test_on_batch(x, y, **kwargs)
+
+    def _teaching(self):
+        return self.teacher.in_state() if self.teacher else contextlib.nullcontext()
 
     @contextlib.contextmanager
     def _guarded(self, *feedings):
@@ -259,11 +285,12 @@ class DetectorTraining(keras.Model):
         On JAX, Keras takes them out of the model while it trains: an error would lose them.
         """
         try:
-            with own_errors(*feedings):
+            with self._teaching(), own_errors(*feedings):
                 yield
         except BaseException:
             if keras.backend.backend() == "jax":
-                self.jax_state_sync()
+                with self._teaching():
+                    self.jax_state_sync()
             raise
 
     def _get_jax_state(self, **parts):
@@ -355,6 +382,8 @@ class DetectorTraining(keras.Model):
             y_pred: what calling the model returns.
         """
         del sample_weight
+        if self.teacher:
+            y_pred = {**y_pred, **self.teacher(x)}
         losses, num_faulty = self.losses_of_batch(self._trained_criterion, x, y, y_pred)
         self.faulty_boxes.update_state(num_faulty)
         for name, value in losses.items():

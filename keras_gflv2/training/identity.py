@@ -15,6 +15,11 @@ ASPECTS = {
     "optimizer": ("`model`", "--recipe", "the optimizer"),
     "averages": ("`model`", "--ema", "whether the optimizer averages the weights"),
     "accumulation": ("`model`", "--accumulate", "the number of steps per update"),
+    "teacher": (
+        "`distill`",
+        "--teacher",
+        "the teacher (the digest of its weights, the temperature, the weight of its term)",
+    ),
 }
 
 
@@ -32,6 +37,7 @@ def identity(model, dataset):
     bits = [id(variable) in trainable for variable in model.weights]
     policies = {layer.dtype_policy.name for layer in model._flatten_layers()}
     names = getattr(dataset, "class_names", None)
+    teacher = getattr(model, "teacher", None)
     return {
         "class_names": None if names is None else [str(name) for name in names],
         "num_images": getattr(dataset, "num_images", None),
@@ -43,6 +49,7 @@ def identity(model, dataset):
         "optimizer": type(inner).__name__,
         "averages": bool(getattr(inner, "use_ema", False)),
         "accumulation": getattr(inner, "gradient_accumulation_steps", None) or 1,
+        "teacher": teacher.identity() if teacher else "none",
     }
 
 

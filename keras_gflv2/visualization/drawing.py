@@ -26,6 +26,7 @@ PALETTE = (
 )
 IGNORED_COLOUR = (160, 160, 160)
 GOLDEN_RATIO = 0.618034
+SHADE = 0.3  # opacity of the bands of uncertainties
 MARGIN = 12  # pixels between the pictures of a gallery
 BACKGROUND = (255, 255, 255)
 TEXT = (40, 40, 40)
@@ -48,6 +49,8 @@ def draw_detections(
     colours=None,
     line_width=None,
     font_size=None,
+    draw_uncertainties=False,
+    draw_intervals=False,
 ):
     """Draws boxes with their class and confidence on an image.
 
@@ -63,23 +66,46 @@ def draw_detections(
         score_threshold: detections with less confidence are left out.
         colours: list of RGB triples by class index, to replace the default ones.
         line_width, font_size: in pixels. Default: after the size of the image.
+        draw_uncertainties: whether each side has a band that reaches one standard deviation inside
+            and outside of the box: the "uncertainties" (n, 4) in `detections`, of the left, top,
+            right and bottom side.
+        draw_intervals: whether each side has a band over its interval instead: the "intervals"
+            (n, 4, 2) in `detections`, as `model.detect(coverage=0.9)` gives them.
 
     Returns:
         A new PIL image, RGB.
 
     Raises:
-        ValueError: "boxes" or "classes" is missing, or they differ in length.
+        ValueError: "boxes" or "classes" is missing, or they differ in length; or there are no
+            uncertainties or intervals to draw.
     """
+    if draw_intervals and "intervals" not in detections:
+        raise ValueError(
+            "There are no intervals to draw: `model.detect(coverage=0.9)` gives them, of detectors "
+            "that keras-gflv2 calibrate has calibrated."
+        )
+    if draw_uncertainties and "uncertainties" not in detections:
+        raise ValueError(
+            "There are no uncertainties to draw: only detectors whose boxes are distributions know "
+            "them (GFLV2, GFLV1 and those with `distribution_guided`), and servers with an export "
+            "of this version."
+        )
     picture = _to_picture(image)
     rows = _rows(detections, class_names, score_threshold)
     shortest = min(picture.size)
     line_width = line_width or max(1, round(shortest / 240))
     font = _font(font_size or max(10, round(shortest / 36)))
-    draw = ImageDraw.Draw(picture)
     # The surest last, on top. First all boxes, then all tags, so that no line crosses a text.
     rows = sorted(rows, key=lambda row: 0.0 if row["confidence"] is None else row["confidence"])
     for row in rows:
         row["colour"] = _colour_of(row, colours)
+        if draw_intervals:
+            _shade_sides(picture, row["colour"], row["intervals"])
+        elif draw_uncertainties:
+            ends = [row["box"] + sign * row["uncertainties"] for sign in (-1, 1)]
+            _shade_sides(picture, row["colour"], np.stack(ends, axis=-1))
+    draw = ImageDraw.Draw(picture)
+    for row in rows:
         left, top, right, bottom = _corners(row["box"])
         draw.rectangle([left, top, right, bottom], outline=row["colour"], width=line_width)
     for row in rows:
@@ -96,6 +122,8 @@ def draw_gallery(
     score_threshold=0.0,
     columns=None,
     cell_size=360,
+    draw_uncertainties=False,
+    draw_intervals=False,
 ):
     """Draws many images in a grid: ground truth and detections side by side.
 
@@ -108,12 +136,14 @@ def draw_gallery(
         score_threshold: detections with less confidence are left out; ground truth never is.
         columns: how many images (or pairs) side by side. Default: up to 2 pairs, or 4 images.
         cell_size: longest side in pixels to which every image is scaled, also enlarged.
+        draw_uncertainties, draw_intervals: whether detections are drawn with theirs, see
+            `draw_detections`.
 
     Returns:
         A PIL image, RGB.
 
     Raises:
-        ValueError: the lists are empty or differ in length.
+        ValueError: the lists are empty or differ in length, or there are no uncertainties to draw.
     """
     lists = [detections] if ground_truth is None else [ground_truth, detections]
     if not len(images) or any(len(entries) != len(images) for entries in lists):
@@ -136,6 +166,8 @@ def draw_gallery(
                     _scaled(entry, scale),
                     class_names,
                     score_threshold=score_threshold if title == "detections" else 0.0,
+                    draw_uncertainties=draw_uncertainties and title == "detections",
+                    draw_intervals=draw_intervals and title == "detections",
                 )
                 for title, entry in zip(titles, entries)
             ]
@@ -165,6 +197,7 @@ def _rows(detections, class_names, score_threshold):
         )
     confidence = detections.get("confidence")
     ignored = detections.get("ignored", np.zeros(len(boxes)))
+    of_sides = {n: detections[n] for n in ("uncertainties", "intervals") if n in detections}
     names = detections.get("class_names") if class_names is None else None
     count = int(detections.get("num_detections", len(boxes)))
     rows = []
@@ -182,6 +215,7 @@ def _rows(detections, class_names, score_threshold):
                 "name": str(names[index]) if names is not None else _name(label, class_names),
                 "confidence": score,
                 "ignored": bool(ignored[index]),
+                **{n: np.asarray(values[index], "float64") for n, values in of_sides.items()},
             }
         )
     return rows
@@ -192,8 +226,10 @@ def _name(label, class_names):
 
 
 def _scaled(detections, scale):
-    boxes = np.asarray(detections["boxes"], "float64").reshape(-1, 4)
-    return {**detections, "boxes": boxes * scale}
+    sides = [n for n in ("boxes", "uncertainties", "intervals") if n in detections]
+    scaled = {n: np.asarray(detections[n], "float64") * scale for n in sides}
+    scaled["boxes"] = scaled["boxes"].reshape(-1, 4)
+    return {**detections, **scaled}
 
 
 def _corners(box):
@@ -206,6 +242,23 @@ def _colour_of(row, colours):
     if row["ignored"]:
         return IGNORED_COLOUR
     return tuple(colours[row["label"]]) if colours is not None else class_colour(row["label"])
+
+
+def _shade_sides(picture, colour, intervals):
+    """Four bands over the intervals (4, 2) of the sides of a box, together a frame."""
+    lower, upper = np.round(intervals).T
+    ends_outside = np.array([False, False, True, True])  # of right and bottom it is the upper end
+    outer = np.where(ends_outside, upper, lower)
+    outer = np.clip(outer, 0, np.array(picture.size * 2)).astype(int)
+    inner = np.where(ends_outside, lower, upper).astype(int)
+    width, height = outer[2:] - outer[:2]
+    if width < 1 or height < 1:
+        return
+    mask = np.full((height, width), round(255 * SHADE), "uint8")
+    # Empty where the bands of opposite sides meet in a small box.
+    left, top, right, bottom = np.maximum(inner - np.tile(outer[:2], 2), 0)
+    mask[top:bottom, left:right] = 0
+    picture.paste(colour, tuple(outer.tolist()), Image.fromarray(mask))
 
 
 def _draw_tag(draw, size, row, font):

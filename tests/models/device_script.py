@@ -14,6 +14,8 @@ import keras
 import numpy as np
 from common import random_batch, small_detector, small_model
 
+from keras_gflv2.training import distill
+
 
 def batches():
     for seed in range(5):
@@ -90,6 +92,8 @@ def losses(prepare=lambda batch: batch, odd_batch=False):
         keras.utils.set_random_seed(0)
         model = make()
         model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
+        if name == "GFLV2":
+            distill(model, small_model(seed=1))
         for batch in islice(batches(), count):
             data = prepare(batch)
             size = len(data["images"]) if isinstance(data, dict) else None

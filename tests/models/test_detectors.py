@@ -229,14 +229,14 @@ def test_losses_can_be_replaced_and_weighted(model, batch):
 def test_detections_have_one_form(model, batch):
     found = model.predict(batch["images"], verbose=0)
     shapes = {name: values.shape for name, values in found.items()}
-    assert shapes == {
-        "boxes": (2, 20, 4),
-        "classes": (2, 20),
-        "confidence": (2, 20),
-        "num_detections": (2,),
-    }
+    sides = ["boxes", "uncertainties"] if "box_distributions" in model.output else ["boxes"]
+    others = {"classes": (2, 20), "confidence": (2, 20), "num_detections": (2,)}
+    assert shapes == {**dict.fromkeys(sides, (2, 20, 4)), **others}
     present = found["classes"] >= 0
     assert np.array_equal(present.sum(1), found["num_detections"]) and present.any(1).all()
+    if "uncertainties" in found:
+        assert np.all((found["uncertainties"] > 0) == present[..., None])
+        assert np.all(found["uncertainties"][~present] == -1)
     assert np.all(found["boxes"][~present] == -1) and np.all(found["confidence"][~present] == -1)
     boxes = found["boxes"][present]
     assert np.all((boxes >= 0) & (boxes <= [SIZE[1], SIZE[0]] * 2))
@@ -270,6 +270,8 @@ def test_the_mirror_image_has_mirrored_detections(model, batch):
     boxes = np.stack([width, 0, width, 0] - found["boxes"][..., [2, 1, 0, 3]], 0)
     boxes = boxes * [1, -1, 1, -1]
     found = {**found, "boxes": np.where(present[..., None], boxes, -1)}
+    if "uncertainties" in found:
+        found["uncertainties"] = found["uncertainties"][..., [2, 1, 0, 3]]
     last = found["confidence"][present].min()
     # FoveaBox ends images a pixel before their right edge, but not after the left one.
     pixels = 0.05 + model.representation.edge

@@ -5,12 +5,12 @@ import contextlib
 import keras
 import numpy as np
 import pytest
-from common import assert_same_detections, copy_of, pairwise_iou, truth_of
+from common import assert_same_detections, copy_of, to_numpy, truth_of
 
 from keras_gflv2.evaluation import evaluate_coco
 
 IS_JAX = keras.backend.backend() == "jax"
-KEYS = ("boxes", "classes", "confidence", "num_detections")
+KEYS = ("boxes", "classes", "confidence", "num_detections", "uncertainties")
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,47 @@ def test_predict_of_arrays_is_predict_on_batch(model, images, sizes, batch_size)
     assert_equal(model.predict(inputs, batch_size, verbose=0), expected)
 
 
+def test_uncertainties_are_the_standard_deviations_of_the_sides(trained, images):
+    """Of the distributions at the location where a detection was found, by numpy."""
+    model = trained[0]
+    predictions = to_numpy(model(images))
+    scores, logits = predictions["scores"], predictions["box_distributions"].astype("float64")
+    probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    mean, square = (np.sum(probabilities * np.arange(17.0) ** k, axis=-1) for k in (1, 2))
+    strides = to_numpy(model.grid(96, 128).strides)
+    deviations = np.sqrt(square - mean**2) * strides  # (B, A, 4) in pixels
+    found, compared = model.predict(images, verbose=0), 0
+    for row, count in enumerate(found["num_detections"]):
+        for k in range(count):
+            of_class = scores[row, :, found["classes"][row, k]]
+            equal = np.flatnonzero(np.abs(of_class - found["confidence"][row, k]) < 1e-6)
+            if len(equal) == 1:
+                wanted = deviations[row, equal[0]]
+                np.testing.assert_allclose(found["uncertainties"][row, k], wanted, atol=1e-3)
+                compared += 1
+        assert (found["uncertainties"][row, count:] == -1).all()
+    assert compared > 10
+
+
+@pytest.mark.parametrize("box_format", ["xywh", "rel_xyxy", "rel_yxyx", "rel_center_xywh"])
+def test_uncertainties_are_in_the_unit_of_the_boxes(trained, images, box_format):
+    """Left, top, right, bottom in every format; `detect` has pixels whatever the format."""
+    model = copy_of(trained[0])
+    expected = model.predict(images, verbose=0)["uncertainties"]
+    photos = list(np.round(images[:2, :90]).astype("uint8"))
+    detected = model.detect(photos, 0.1, image_size=(120, 160))
+    other = copy_of(model)
+    other.bounding_box_format = box_format
+    found = other.predict(images, verbose=0)["uncertainties"]
+    unit = np.float32([128, 96, 128, 96] if box_format.startswith("rel") else [1, 1, 1, 1])
+    present = expected >= 0
+    assert np.array_equal(found >= 0, present) and (found[~present] == -1).all()
+    np.testing.assert_allclose((found * unit)[present], expected[present], rtol=1e-4)
+    for one, wanted in zip(other.detect(photos, 0.1, image_size=(120, 160)), detected):
+        assert len(one["boxes"]) > 0
+        assert_same_detections(one, wanted, 1e-5, 1e-3)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "float64", "float16"])
 def test_pixels_of_any_type_are_the_same_pixels(model, images, dtype):
     pixels = np.round(images[:2])
@@ -98,6 +139,7 @@ def test_no_image_has_no_detections(model):
             "classes": (0, 100),
             "confidence": (0, 100),
             "num_detections": (0,),
+            "uncertainties": (0, 100, 4),
         }
     assert model.detect([]) == []
 
@@ -191,21 +233,6 @@ def test_detect_traces_photos_of_many_sizes_once(trained):
         for count in (7, 5, 6):
             model.detect(photos(SIZES[:count]), image_size=(64, 128), batch_size=3)
         assert_traced_once(shapes, CANVASES, {3, 1})
-
-
-def test_a_coarser_padding_has_fewer_sizes(model, trained):
-    """And finds the same objects, with other scores."""
-    with pytest.raises(ValueError, match="multiple of 32"):
-        model.detect(photos(SIZES), padding_multiple=48)
-    other = copy_of(model)
-    images = trained[1]["images"].round().astype("uint8")
-    mixed = [*images, *photos(SIZES)]
-    with counted(other) as shapes:
-        found = other.detect(mixed, image_size=(96, 128), batch_size=3, padding_multiple=128)
-        assert_traced_once(shapes, {(128, 128)}, {3})
-    for one, expected in zip(found[:2], other.detect(mixed[:2], image_size=(96, 128))):
-        assert len(one["boxes"]) and len(expected["boxes"])
-        assert np.all(pairwise_iou(expected["boxes"], one["boxes"]).max(1) > 0.6)
 
 
 def test_predict_traces_the_rest_of_all_arrays_once(trained, images):

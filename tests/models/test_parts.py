@@ -104,6 +104,9 @@ OTHERS = {
     "Criterion": lambda dtype: losses.Criterion(
         [losses.ClassTerm(target="one"), losses.BoxTerm(losses.IoULoss("linear"))]
     ),
+    "DistillationTerm": lambda dtype: losses.DistillationTerm(
+        losses.LocalizationDistillationLoss(5.0), 0.5, "iou"
+    ),
     "DistributionFocalLoss": lambda dtype: losses.DistributionFocalLoss(None, "b", "float64"),
     "DistributionTerm": lambda dtype: losses.DistributionTerm(
         losses.DistributionFocalLoss(), 0.5, "iou"
@@ -118,6 +121,9 @@ OTHERS = {
     ),
     "IoULoss": lambda dtype: losses.IoULoss("linear", 1e-3, "sum", "d", "float64"),
     "L1Loss": lambda dtype: losses.L1Loss("sum", "e", "float16"),
+    "LocalizationDistillationLoss": lambda dtype: losses.LocalizationDistillationLoss(
+        5.0, "sum", "g", "float64"
+    ),
     "MaxIoUAssigner": lambda dtype: assigners.MaxIoUAssigner(0.6, 0.3, 0.1, 0.4, 16),
     "NoQuality": lambda dtype: layers.NoQuality(),
     "PointSampler": lambda dtype: layers.PointSampler(),
@@ -126,6 +132,9 @@ OTHERS = {
         keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.1), 0.5, "iou"
     ),
     "RegionSampler": lambda dtype: layers.RegionSampler(2),
+    "SideCalibration": lambda dtype: postprocessing.SideCalibration(
+        (1, 2, 3, 4), 0.5, (0, 0.1, 0.2, 0.3), (0.5, 0.9), ((1, 1, 1, 1), (2, 3, 4, 5)), 9
+    ),
     "SmoothL1Loss": lambda dtype: losses.SmoothL1Loss(0.2, "sum", "f", "float64"),
     "StarSampler": lambda dtype: layers.StarSampler(),
 }
@@ -141,6 +150,7 @@ RECIPES = {
 PARTS = {**LAYERS, **OTHERS, **RECIPES}
 # Parts that are no argument of a detector: each has one, or its backbone.
 ALONE = {"BatchNormalization", "Conv2D", "DeformableConv2D", "DenseHead", "FeaturePyramid"}
+ALONE |= {"DistillationTerm", "LocalizationDistillationLoss", "SideCalibration"}
 ALONE |= {"GFLHead", "PadToMultiple", "ReverseChannels", "RunningBatchNormalization", *RECIPES}
 
 

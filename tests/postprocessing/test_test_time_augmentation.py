@@ -29,6 +29,7 @@ def test_the_mirror_view_of_mirrored_images_is_the_view_itself(trained):
     mirrored = tta.predict(batch["images"][:, :, ::-1].copy(), verbose=0)
     assert found["num_detections"].min() > 0
     mirrored["boxes"][..., [0, 2]] = 128 - mirrored["boxes"][..., [2, 0]]
+    mirrored["uncertainties"] = mirrored["uncertainties"][..., [2, 1, 0, 3]]
     assert_same_detections(mirrored, found, score=1e-4, pixels=1e-2, threshold=0.05)
 
 
@@ -43,13 +44,16 @@ def test_boxes_of_a_scaled_view_are_in_pixels_of_the_batch(trained, scale, box_v
     scaled = keras.ops.image.resize(batch["images"], size)
     expected = model.predict(to_numpy(scaled), verbose=0)
     assert expected["num_detections"].min() > 0
-    boxes = expected["boxes"] / scale
+    boxes, spread = expected["boxes"] / scale, expected["uncertainties"] / scale
     if box_voting:  # which moves boxes and leaves the rest
         np.testing.assert_array_equal(found["num_detections"], expected["num_detections"])
         np.testing.assert_allclose(found["confidence"], expected["confidence"], atol=1e-4)
         assert np.abs(found["boxes"] - boxes).max() > 0.01
+        present = spread > 0
+        assert np.abs(found["uncertainties"] - spread)[present].max() > 0.01
+        assert np.array_equal(found["uncertainties"] > 0, present)
     else:
-        expected = {**expected, "boxes": boxes}
+        expected = {**expected, "boxes": boxes, "uncertainties": spread}
         assert_same_detections(found, expected, score=1e-4, pixels=1e-2, threshold=0.05)
 
 
@@ -77,12 +81,30 @@ def test_vote_is_the_mean_of_overlapping_candidates_of_the_class():
     np.testing.assert_allclose(found[0, 1], boxes[0, 3], atol=1e-4)
 
 
+def test_uncertainties_are_merged_by_the_weights_of_the_vote():
+    """Also where a box has no area, and so no candidate that overlaps it."""
+    boxes = np.float32([[[0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 50, 60]]])
+    spread = np.float32([[[1, 2, 3, 4], [5, 6, 7, 8], [9, 9, 9, 9]]])
+    scores = np.float32([[[0.6], [0.2], [0.5]]])
+    detections = {
+        "boxes": boxes[:, [0, 2]],
+        "classes": np.int32([[0, 0]]),
+        "uncertainties": spread[:, [0, 2]],
+    }
+    inputs = (detections, scores, np.concatenate([boxes, spread], axis=-1))
+    found = to_numpy(vote(*keras.tree.map_structure(keras.ops.convert_to_tensor, inputs)))
+    np.testing.assert_allclose(found[0, 0], [0.25, 0, 10.25, 10, 2, 3, 4, 5], atol=1e-5)
+    np.testing.assert_allclose(found[0, 1], [50, 50, 50, 60, 9, 9, 9, 9], atol=1e-4)
+
+
 def test_it_stands_in_for_the_model(trained):
     model, batch = trained
     tta = TestTimeAugmentation(model, scales=(1.0, 1.25))
     assert (tta.num_classes, tta.bounding_box_format) == (3, "xyxy")
     (found,) = tta.detect([batch["images"][0].astype("uint8")], 0.05, image_size=(96, 128))
     assert len(found["boxes"]) > 0 and found["boxes"].max() <= 128
+    assert found["uncertainties"].shape == found["boxes"].shape
+    assert np.all(found["uncertainties"] > 0)
     from keras_gflv2.evaluation import evaluate_coco
 
     assert evaluate_coco(tta, [batch], verbose=0)["AP"] >= 0

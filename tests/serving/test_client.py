@@ -49,9 +49,22 @@ def test_detections_equal_those_of_the_model(url, model, pictures):
     wanted = model.detect(images, score_threshold=0.2)
     assert sum(len(w["boxes"]) for w in wanted) > 3
     for ours, theirs in zip(found, wanted, strict=True):
-        assert ours["status"] == "ok"
+        assert ours["status"] == "ok" and set(ours) == {*theirs, "status"}
         assert_same_detections(ours, theirs, threshold=0.2)
         assert ours["class_names"] == [model.class_names[label] for label in ours["classes"]]
+
+
+def test_intervals_equal_those_of_the_model(url, model, pictures):
+    client = ServingClient(f"{url}/{EXPORTED_NAME}")
+    found = client.detect(pictures[:2], coverage=0.8)
+    wanted = model.detect([read_image(p) for p in pictures[:2]], coverage=0.8)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert len(ours["boxes"]) > 3
+        for one, other in zip(ours["intervals"], theirs["intervals"], strict=True):
+            np.testing.assert_allclose(one, other, atol=0.6)
+    with pytest.raises(ValueError, match="less than 1"):
+        client.detect(pictures[0], coverage=1.0)
+    assert client.detect(b"not an image", coverage=0.8)[0]["intervals"].shape == (0, 4, 2)
 
 
 def test_a_bad_image_has_a_status_and_the_server_goes_on(url, pictures):
@@ -97,6 +110,7 @@ BAD_ANSWERS = {
     "too many predictions": {"predictions": [DETECTIONS] * 2},
     "text for numbers": {"predictions": [{**DETECTIONS, "confidence": ["high"]}]},
     "boxes of three numbers": {"predictions": [{**DETECTIONS, "boxes": [[0, 1, 2]]}]},
+    "uncertainties of three": {"predictions": [{**DETECTIONS, "uncertainties": [[0, 1, 2]]}]},
 }
 
 
@@ -220,13 +234,35 @@ def test_clients_at_once_with_bad_images_among_good_ones(url, pictures):
         assert all(all(right) for right in pool.map(ask, range(8)))
 
 
+def test_a_server_without_uncertainties_works(answering, tmp_path, capsys):
+    """Exports of earlier versions, and detectors without distributions."""
+    url, _ = answering({"predictions": [DETECTIONS]})
+    (found,) = ServingClient(url, "cells").detect(b"a file")
+    assert found["boxes"].tolist() == [[0, 1, 2, 3]] and "uncertainties" not in found
+    url, _ = answering({"predictions": [{**DETECTIONS, "uncertainties": [[1, 2, 3, 4]]}]})
+    (found,) = ServingClient(url, "cells").detect(b"a file")
+    assert found["uncertainties"].dtype == np.float32
+    assert found["uncertainties"].tolist() == [[1, 2, 3, 4]]
+
+    Image.fromarray(cells(0, (20, 30))).save(tmp_path / "a.png")
+    command = ["predict", str(tmp_path / "a.png"), "--output", str(tmp_path / "out"), "--server"]
+    url, _ = answering({"predictions": [DETECTIONS]})
+    assert cli.main([*command, f"{url}/cells"]) == 0
+    (result,) = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert "uncertainties" not in result
+    url, _ = answering({"predictions": [DETECTIONS]})
+    assert cli.main([*command, f"{url}/cells", "--draw-uncertainties"]) == 2
+    assert "no uncertainties to draw" in capsys.readouterr().err
+
+
 def test_predict_with_a_server(url, pictures, tmp_path, capsys):
     for index, content in enumerate(pictures[:2]):
         (tmp_path / f"{index}.jpg").write_bytes(content)
     served = f"{url}/{EXPORTED_NAME}"
     arguments = ["predict", "--server", served, "--output", str(tmp_path / "out")]
     assert cli.main([*arguments, str(tmp_path)]) == 0
-    assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) > 0
+    results = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert len(results) > 0 and all(min(r["uncertainties"]) > 0 for r in results)
     assert (tmp_path / "out" / "0.jpg").is_file()
     assert cli.main([*arguments, "--image-size", "8", "8", str(tmp_path / "0.jpg")]) == 2
     assert "fixed when a model is exported" in capsys.readouterr().err

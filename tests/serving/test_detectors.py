@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from common import DETECTORS, assert_same_detections, random_batch, small_detector, to_numpy
+from common import DETECTORS, SETS, assert_same_detections, random_batch, small_detector, to_numpy
 from PIL import Image
 from serving.conftest import encode
 
@@ -27,10 +27,10 @@ def some(*names):
     return [pytest.param(n, marks=[] if n in names else pytest.mark.slow) for n in DETECTORS]
 
 
-def make(name, class_names=("a", "b", "c")):
+def make(name, class_names=("a", "b", "c"), **arguments):
     """A detector that finds something: its last convolutions are not near zero."""
     decoder = PredictionDecoder(THRESHOLD, max_detections=20)
-    arguments = {"class_names": class_names, "image_size": SIZE}
+    arguments = {**arguments, "class_names": class_names, "image_size": SIZE}
     model = small_detector(name, prediction_decoder=decoder, **arguments)
     rng = np.random.default_rng(0)
     for convolution in (model.head.classification_conv, model.head.regression_conv):
@@ -49,12 +49,23 @@ def images():
 def assert_equals_predict(model, found, images):
     wanted = to_numpy(model.decode_predictions(model(images), images))
     assert set(found) == set(wanted) and (wanted["num_detections"] > 0).all()
-    assert_same_detections(found, wanted, 1e-3, 0.05, threshold=wanted["confidence"].max(0)[-1])
+    assert ("uncertainties" in found) == model.representation.has_spread
+    last = wanted["confidence"].max(0)[-1]
+    if model.bounding_box_format.startswith("rel"):
+        found, wanted = (in_pixels(side, images) for side in (found, wanted))
+    assert_same_detections(found, wanted, 1e-3, 0.05, threshold=last, uncertainty=1e-3)
+
+
+def in_pixels(detections, images):
+    """Those of a relative format of which x comes first."""
+    unit = np.tile(images.shape[2:0:-1], 2)
+    names = [name for name in ("boxes", "uncertainties") if name in detections]
+    return {**detections, **{name: detections[name] * unit for name in names}}
 
 
 @pytest.mark.parametrize("name", some("guided RetinaNet"))
 def test_saved_models(name, images, tmp_path):
-    model = make(name)
+    model = make(name, bounding_box_format="rel_center_xywh")
     served = tf.saved_model.load(export_saved_model(model, tmp_path / "served" / "1"))
     call = served.signatures
     found = to_numpy(call["serving_images"](images=tf.constant(images, tf.uint8)))
@@ -70,18 +81,21 @@ def test_saved_models(name, images, tmp_path):
     assert probability or (files["confidence"][1][files["classes"][1] >= 0] > 0.3).all()
     found = to_numpy(call["serving_bytes"](image_bytes=encoded))
     for row, wanted in enumerate(model.detect(list(images.astype("uint8")), score_threshold=0.0)):
-        one = {key: found[key][row] for key in ("boxes", "classes", "confidence")}
+        keys = [key for key in SETS if key in found]
+        assert ("uncertainties" in keys) == model.representation.has_spread
+        one = {key: found[key][row] for key in keys}
         last = wanted["confidence"].min()
-        assert_same_detections(one, wanted, 1e-3, 0.05, threshold=last)
+        assert_same_detections(one, wanted, 1e-3, 0.05, threshold=last, uncertainty=2e-3)
     record = json.loads((tmp_path / "served/1/assets/detector.json").read_text())
     assert record["detector"] == type(model).__name__
     assert record["representation"]["class_name"] == type(model.representation).__name__
 
 
+@pytest.mark.parametrize("box_format", ["xyxy", "rel_xywh"])
 @pytest.mark.parametrize("name", some("ATSS"))
-def test_onnx(name, images, tmp_path):
+def test_onnx(name, box_format, images, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
-    model = make(name)
+    model = make(name, bounding_box_format=box_format)
     session = onnxruntime.InferenceSession(export_format(model, tmp_path / "a.onnx", "onnx"))
     for batch in (images, images[:1, :33]):
         names = [output.name for output in session.get_outputs()]

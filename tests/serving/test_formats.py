@@ -5,11 +5,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from common import assert_same_detections
+from common import assert_same_detections, copy_of
 
 from keras_gflv2 import cli
 from keras_gflv2.images import read_image, resize_image
-from keras_gflv2.serving import export_format, load_openvino
+from keras_gflv2.serving import export_format, load_openvino, read_calibration
 from keras_gflv2.serving.formats import OPENVINO_FLOAT32
 
 pytestmark = pytest.mark.skipif(
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-KEYS = ("boxes", "classes", "confidence")
+KEYS = ("boxes", "classes", "confidence", "uncertainties")
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +29,28 @@ def images(pictures):
 
 
 def assert_equals_predict(found, wanted):
-    """Also where 100 detections are full, and at the threshold of the decoder."""
+    """Also where 100 detections are full, and at the threshold of the decoder.
+
+    Uncertainties to a thousandth of a pixel.
+    """
+    assert set(found) == set(wanted)
     assert (wanted["num_detections"] > 0).all()
     np.testing.assert_allclose(found["num_detections"], wanted["num_detections"], atol=1)
     for row, confidence in enumerate(wanted["confidence"]):
         sides = [{key: side[key][row] for key in KEYS} for side in (found, wanted)]
-        assert_same_detections(*sides, threshold=max(confidence.min(), 0.05))
+        threshold = max(confidence.min(), 0.05)
+        assert_same_detections(*sides, threshold=threshold, uncertainty=1e-3)
+
+
+def assert_uncertainties_near(found, wanted):
+    """Of fewer bits: most to a tenth, whichever detection comes first; padding is -1."""
+    present = [side["classes"] >= 0 for side in (found, wanted)]
+    for side, here in zip((found, wanted), present):
+        assert (side["uncertainties"][~here] == -1).all() and (
+            side["uncertainties"][here] > 0
+        ).all()
+    middle = [np.median(s["uncertainties"][h], axis=0) for s, h in zip((found, wanted), present)]
+    np.testing.assert_allclose(*middle, rtol=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +70,7 @@ def test_onnx_runtime(onnx_file, model, images):
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(onnx_file)
     names = [output.name for output in session.get_outputs()]
+    assert names == ["boxes", "classes", "confidence", "num_detections", "uncertainties"]
     for batch in (images, images[:1, :97, :130]):
         found = dict(zip(names, session.run(None, {"images": batch})))
         assert_equals_predict(found, model.predict_on_batch(batch))
@@ -80,6 +97,7 @@ def test_openvino_in_half_precision(openvino_file, model, images, tmp_path):
     np.testing.assert_allclose(
         found["confidence"][:, first], wanted["confidence"][:, first], atol=0.02
     )
+    assert_uncertainties_near(found, wanted)
 
 
 @pytest.mark.slow
@@ -93,7 +111,17 @@ def test_openvino_in_bfloat16(openvino_file, model, images, tmp_path):
     found = {output.get_any_name(): value for output, value in compiled(images).items()}
     wanted = model.predict_on_batch(images)
     np.testing.assert_allclose(found["confidence"][:, :5], wanted["confidence"][:, :5], atol=0.05)
+    assert_uncertainties_near(found, wanted)
     assert "float32" in str(load_openvino(openvino_file).get_property("INFERENCE_PRECISION_HINT"))
+
+
+def test_files_have_the_calibration(onnx_file, openvino_file, exported, model, tmp_path):
+    table = model.calibration.get_config()
+    for file in (onnx_file, openvino_file, exported):
+        assert read_calibration(file) == table
+    uncalibrated = copy_of(model)
+    uncalibrated.calibration = None
+    assert read_calibration(export_format(uncalibrated, tmp_path / "cells.onnx", "onnx")) is None
 
 
 def test_group_norms_in_onnx_are_operators(onnx_file, model):
@@ -138,6 +166,7 @@ def test_int8_with_a_calibration_set(model, images, tmp_path, format, request):
     wanted = model.predict_on_batch(images)
     difference = np.abs(found["confidence"][:, :5] - wanted["confidence"][:, :5])
     assert 1e-5 < difference.max() < 0.1
+    assert_uncertainties_near(found, wanted)
 
 
 def run_litert(file, images):
@@ -152,6 +181,7 @@ def test_litert_by_the_command_line(model, images, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == f"Wrote {file}"
     assert cli.main(arguments) == 2
     assert_equals_predict(run_litert(file, images[:1]), model.predict_on_batch(images[:1]))
+    assert read_calibration(file) == model.calibration.get_config()
 
 
 @pytest.mark.parametrize(
@@ -163,6 +193,7 @@ def test_litert_of_fewer_bits(model, images, tmp_path, precision, score, size):
     export_format(model, file, "litert", precision=precision, size=(200, 300))
     found, wanted = run_litert(file, images[:1]), model.predict_on_batch(images[:1])
     np.testing.assert_allclose(found["confidence"][:, :5], wanted["confidence"][:, :5], atol=score)
+    assert_uncertainties_near(found, wanted)
     assert file.stat().st_size < size
 
 

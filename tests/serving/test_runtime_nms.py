@@ -82,7 +82,8 @@ def run_onnx(scores, boxes):
         append_nms(model, scores.shape[-1], 0.5, 90).SerializeToString()
     )
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(None, {"scores_in": scores, "boxes_in": boxes})))
+    found = session.run(None, {"scores_in": scores, "boxes_in": boxes})
+    return with_boxes(dict(zip(names, found)), boxes)
 
 
 def run_openvino(scores, boxes):
@@ -94,7 +95,15 @@ def run_openvino(scores, boxes):
     model = append_nms(module, scores.shape[-1], 0.5, 90)
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found = compiled({"scores_in": scores, "boxes_in": boxes})
-    return {output.get_any_name(): value for output, value in found.items()}
+    return with_boxes({output.get_any_name(): value for output, value in found.items()}, boxes)
+
+
+def with_boxes(found, boxes):
+    """What the operators keep, with the boxes at its locations."""
+    locations = found.pop("locations")
+    assert locations.dtype == np.int32 and np.array_equal(locations >= 0, found["classes"] >= 0)
+    rows = np.take_along_axis(boxes, np.maximum(locations, 0)[..., None], axis=1)
+    return {**found, "boxes": np.where(locations[..., None] >= 0, rows, np.float32(-1))}
 
 
 def run_litert(scores, boxes):
@@ -127,15 +136,10 @@ def candidates_of(num_classes):
     from keras_gflv2.serving.candidates import Candidates
 
     decoder = decoder_like(Candidates)
-    # An input that is an output, too, would have one name.
 
     def candidates(scores_in, boxes_in):
         found = decoder(scores_in, boxes_in, locations_per_level=list(LEVELS))
-        return {
-            "scores": found["scores"],
-            "corners": found["corners"],
-            "candidate_boxes": tf.maximum(found["boxes"], -1e9),
-        }
+        return {name: found[name] for name in ("scores", "corners")}
 
     shapes = [(None, sum(LEVELS), num_classes), (None, sum(LEVELS), 4)]
     return tf.function(

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from common import assert_same_detections, small_model
+from common import SETS, assert_same_detections, small_model
 from serving import picture_files
 from serving.conftest import cells, encode
 from tensorflow_serving.apis import prediction_log_pb2
@@ -39,12 +39,13 @@ def assert_equals_detect(found, row, wanted, score=1e-3, pixels=0.5):
     """The same set: on some processors near ties change places."""
     count = found["num_detections"][row]
     assert count == len(wanted["boxes"])
-    one = {key: found[key][row] for key in ("boxes", "classes", "confidence")}
+    one = {key: found[key][row] for key in SETS}
     assert_same_detections(one, wanted, score, pixels)
     name_of = dict(zip(wanted["classes"], wanted["class_names"]))
     names = [name.decode() for name in found["class_names"][row][:count]]
     assert names == [name_of[label] for label in one["classes"][:count]]
-    assert (one["boxes"][count:] == -1).all() and (one["classes"][count:] == -1).all()
+    for key in ("boxes", "classes", "uncertainties"):
+        assert (one[key][count:] == -1).all()
 
 
 def test_files_of_different_sizes_give_what_detect_gives(served, model, pictures):
@@ -74,7 +75,8 @@ def test_images_and_raw_give_what_predict_and_call_give(served, model):
         found = served.signatures[f"serving_{name}"](images=tf.constant(images.astype(dtype)))
         assert set(found) == set(wanted)
         np.testing.assert_array_equal(found["num_detections"], wanted["num_detections"], name)
-        assert_same_detections(found, wanted, threshold=wanted["confidence"].min())
+        last = wanted["confidence"].min()
+        assert_same_detections(found, wanted, threshold=last, uncertainty=1e-3)
     raw = served.signatures["raw"](images=tf.constant(images, tf.float32))
     for key, value in model(images.astype("float32")).items():
         np.testing.assert_allclose(raw[key], value, atol=1e-4)

@@ -72,6 +72,9 @@ class BranchQuality(Quality, CompositeLayer):
     def candidate_scores(self, outputs):
         return ops.sigmoid(outputs["class_logits"])
 
+    def quality_alone(self, outputs, raw):
+        return ops.sigmoid(outputs[self.kind])
+
     def output_shapes(self, scores_shape):
         return {**super().output_shapes(scores_shape), self.kind: scores_shape[:2]}
 

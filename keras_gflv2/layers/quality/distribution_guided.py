@@ -71,6 +71,9 @@ class DistributionGuidedQualityPredictor(Quality, CompositeLayer):
         # Eq. 3. The quality keeps its gradient: the score teaches the distributions too.
         return {"scores": ops.sigmoid(class_logits) * self(raw)}
 
+    def quality_alone(self, outputs, raw):
+        return self(raw)[..., 0]
+
     def build(self, input_shape):
         self._describe.check_shape(input_shape[-2:])
         self.hidden.build((None, self._describe.size))

@@ -89,6 +89,15 @@ class Quality:
         """Scores (B, A, C) that choose the candidates of NMS, or None: the scores themselves."""
         return None
 
+    def quality_alone(self, outputs, raw):
+        """The quality (B, A) in 0..1 without the class, or None where it cannot be told apart.
+
+        Args:
+            outputs: what `combine` returned.
+            raw: (B, A, *shape), as of `combine`.
+        """
+        return None
+
     def output_shapes(self, scores_shape):
         """{name: shape} of what `combine` returns."""
         return dict.fromkeys(self.output_names, scores_shape)

@@ -6,6 +6,7 @@ from keras import ops
 from keras_gflv2.layer_settings import CompositeLayer
 from keras_gflv2.layers.bilinear import bilinear_samples
 from keras_gflv2.layers.conv2d import Conv2D
+from keras_gflv2.layers.own_canvas import only_own
 from keras_gflv2.layers.quality.quality import Quality
 from keras_gflv2.parts import deserialize, serialize
 
@@ -63,7 +64,7 @@ class SampledQuality(Quality, CompositeLayer):
         self.built = True
 
     def read(self, level):
-        features = ops.cast(self.reduction(level.box), "float32")
+        features = only_own(ops.cast(self.reduction(level.box), "float32"))
         features = sample(features, self.sampler.points(level), self.sampler.pooling)
         groups = self.sampler.shape[0]
         shape = (ops.shape(features)[0], -1, groups * self.channels)

@@ -1,0 +1,1 @@
+"""The paper's tables as runnable code: what they compare, training it, and the tables again."""

@@ -54,9 +54,9 @@ class PredictionDecoder(keras.layers.Layer):
         nms_iou_threshold: float = 0.6,
         pre_nms_topk: int = 1000,
         max_detections: int = 100,
+        dtype="float32",
         box_voting: str | None = None,
         voting_sigma: float = 0.02,
-        dtype="float32",
         **kwargs,
     ):
         super().__init__(dtype=dtype, **kwargs)
@@ -175,15 +175,14 @@ class PredictionDecoder(keras.layers.Layer):
         }
 
     def get_config(self):
-        # Subclasses of earlier versions know no voting.
-        voting = {"box_voting": self.box_voting, "voting_sigma": self.voting_sigma}
         return {
             **super().get_config(),
-            **(voting if self.box_voting else {}),
             "score_threshold": self.score_threshold,
             "nms_iou_threshold": self.nms_iou_threshold,
             "pre_nms_topk": self.pre_nms_topk,
             "max_detections": self.max_detections,
+            "box_voting": self.box_voting,
+            "voting_sigma": self.voting_sigma,
         }
 
 

@@ -45,6 +45,13 @@ def result_of(process):
     return json.loads(next(line for line in output.splitlines() if line.startswith("{")))
 
 
+def assert_same_losses(two, one):
+    for name in one:
+        # The divergence of nearly equal distributions is a small rest of large terms.
+        rtol = 1e-3 if "distillation" in name else 1e-5
+        np.testing.assert_allclose(two[name], one[name], rtol=rtol, atol=1e-7, err_msg=name)
+
+
 @pytest.fixture(scope="module")
 def one():
     """What one device makes of the batches."""
@@ -56,8 +63,7 @@ def test_two_processes_follow_the_losses_of_one(one):
     ports = two_free_ports()
     workers = [start("work", rank, *ports, devices=1) for rank in (0, 1)]
     for two in map(result_of, workers):
-        for name in one:
-            np.testing.assert_allclose(two[name], one[name], rtol=1e-5, atol=1e-7, err_msg=name)
+        assert_same_losses(two, one)
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras has no distribution on torch")
@@ -65,8 +71,7 @@ def test_two_devices_follow_the_losses_of_one(one):
     """Also when all boxes are on one device: normalisers are sums over both."""
     two = run("train", 2)
     assert len(one["GFLV2 loss"]) == 5 and len(one["FCOS quality_loss"]) == 3
-    for name in one:
-        np.testing.assert_allclose(two[name], one[name], rtol=1e-5, atol=1e-7, err_msg=name)
+    assert_same_losses(two, one)
     # A last batch of one image, in arrays (left out once) and in a dataset (in each epoch).
     assert two["left out"] == [[1], [1, 1]]
 

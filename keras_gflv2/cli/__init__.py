@@ -1,4 +1,4 @@
-"""The command line: `keras-gflv2 demo | train | evaluate | calibrate | predict | export |
+"""The command line: `keras-gflv2 demo | data | train | evaluate | calibrate | predict | export |
 benchmark | figures | convert | presets`.
 
 Each subcommand is a module with `NAME`, `HELP` (one line), `add_arguments(parser)` and
@@ -15,6 +15,7 @@ from keras_gflv2.cli import (
     benchmark,
     calibrate,
     convert,
+    data,
     demo,
     evaluate,
     export,
@@ -28,6 +29,7 @@ from keras_gflv2.cli.run_folder import RunFolder
 
 COMMANDS = (
     demo,
+    data,
     train,
     evaluate,
     calibrate,

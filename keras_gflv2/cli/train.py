@@ -6,6 +6,7 @@ import io
 from keras_gflv2.cli import new_model
 from keras_gflv2.cli.arguments import (
     add_image_size,
+    add_validation_fraction,
     add_verbose,
     flag,
     positive_float,
@@ -17,10 +18,12 @@ from keras_gflv2.cli.sources import (
     DATA_HELP,
     SHAPES_SIZE,
     adapt_model,
+    division_options,
     evaluation_data,
     load_data,
     load_model,
     parse_data,
+    validation_spec,
 )
 
 NAME = "train"
@@ -53,6 +56,7 @@ def add_arguments(parser):
     data = parser.add_argument_group("data")
     data.add_argument("--data", help=f"images to train on: {DATA_HELP}")
     data.add_argument("--validation-data", help="images to score each epoch on, in the same form")
+    add_validation_fraction(data, "keep a part of --data for that")
     data.add_argument(
         "--batch-size", type=positive_int, default=8, help="images a step, on all devices together"
     )
@@ -204,9 +208,13 @@ def _train(arguments, folder, scope, devices, stack):
         _compile(model, plan, arguments)
         if teacher:
             _distill(model, teacher, arguments)
-    val_ds = None
-    if arguments.validation_data:
-        val_ds = evaluation_data(arguments.validation_data, model, arguments)
+    validation = validation_spec(arguments)
+    val_ds = evaluation_data(validation, model, arguments) if validation else None
+    if arguments.validation_fraction:
+        print(
+            f"Divided by a hash of the names: {_count(train_ds)} to train on, {_count(val_ds)} to "
+            f"validate on (--validation-fraction {arguments.validation_fraction:g})."
+        )
     on = f" on {devices} devices" if devices > 1 else ""
     print(f"{_count(train_ds)}, classes {', '.join(model.class_names)}; {plan}{on}.")
     chief = is_chief()
@@ -277,6 +285,7 @@ def _model_and_data(arguments):
         augmentation=_augmentation(arguments),
         class_balance=arguments.class_balance,
         padding_color=base.padding_color if base else None,
+        **division_options(arguments, "train"),
     )
     classes = {
         "num_classes": len(train_ds.class_names),

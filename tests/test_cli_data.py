@@ -1,0 +1,96 @@
+"""`keras-gflv2 data`, and the data that other commands take."""
+
+import json
+
+import data_forms as forms
+import pytest
+from cli_commands import TINY, fails
+
+from keras_gflv2 import cli
+from keras_gflv2.cli import sources
+from keras_gflv2.data import Report, load_coco
+from keras_gflv2.data.coco import read_coco
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.mark.parametrize("write", [forms.roboflow_yolo, forms.automl, forms.coco_original])
+def test_data_is_converted_to_coco(write, tmp_path, capsys):
+    write(tmp_path / "pets")
+    assert cli.main(["data", "convert", f"{tmp_path}/pets", "--output", f"{tmp_path}/p.json"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    objects = {}
+    for split in ("train", "val"):
+        path = tmp_path / f"p_{split}.json"
+        spec = last.partition(f"coco:{path}")[2].split(")")[0]
+        found = read_coco(path, spec[1:], Report(path))
+        assert found.class_names == forms.NAMES
+        assert not any(found.report.counts.values())
+        objects |= forms.objects_of(found)
+    assert objects == forms.TRUTH
+
+
+def test_pictures_without_files_are_written(tmp_path, capsys):
+    output = tmp_path / "shapes.json"
+    assert cli.main(["data", "convert", "shapes:val:3", "--output", str(output)]) == 0
+    ds = load_coco(output, tmp_path / "shapes_images", image_size=(128, 128))
+    assert ds.num_images == 3 and ds.report["size_mismatches"] == 0
+    assert ds.class_names == ["circle", "square", "triangle"]
+    content = json.loads(output.read_text())
+    assert ds.report["boxes"] == len(content["annotations"]) > 0
+
+
+def test_convert_mistakes(tmp_path, capsys):
+    assert "--output" in fails(capsys, "data", "convert", "shapes:val:3")
+    assert "no known kind" in fails(capsys, "data", "convert", "nothing", "--output", "x.json")
+
+
+def test_a_folder_gives_the_part_that_a_command_needs(tmp_path, capsys):
+    forms.ultralytics(tmp_path)
+    for train, names in ((True, ["a", "b"]), (False, ["c", "d"])):
+        options = {"train": True, "batch_size": 2} if train else {}
+        ds = sources.load_data(str(tmp_path), image_size=(64, 64), **options)
+        assert sorted(name[-5] for name in ds.file_names) == names
+    said = capsys.readouterr().out
+    assert "taken for YOLO (data.yaml) with the splits train, val" in said
+    assert f"Loading yolo:{tmp_path}:val" in said
+
+
+def test_folders_that_are_nothing_or_several(tmp_path, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no dataset that is known. Looked for .*YOLO"):
+        sources.sources_of(str(empty))
+    forms.ultralytics(tmp_path / "two")
+    forms.coco_original(tmp_path / "two")
+    with pytest.raises(ValueError, match=r"several datasets.*yolo:.*coco:.*instances_train2017"):
+        sources.sources_of(str(tmp_path / "two"))
+
+
+def validation_of(*arguments):
+    command = ["train", "--output", "x", *map(str, arguments)]
+    return sources.validation_spec(cli.parse_arguments(command))
+
+
+def test_what_training_validates_on(tmp_path):
+    split, whole = tmp_path / "split", tmp_path / "whole"
+    forms.roboflow_voc(split)
+    forms.voc_two_folders(whole)
+    assert validation_of("--data", split) == f"voc:{split}:val"
+    assert validation_of("--data", whole) is None
+    fraction = ["--validation-fraction", "0.25"]
+    assert validation_of("--data", whole, *fraction) == str(whole)
+    assert validation_of("--data", whole, "--validation-data", "shapes:val") == "shapes:val"
+    with pytest.raises(ValueError, match="leave out --validation-data"):
+        validation_of("--data", whole, "--validation-data", "shapes:val", *fraction)
+    with pytest.raises(ValueError, match="has images to validate on"):
+        validation_of("--data", split, *fraction)
+
+
+def test_train_divides_a_folder_and_says_how(tmp_path, capsys):
+    folder = forms.voc_two_folders(tmp_path / "pets")
+    command = ["train", "--data", f"voc:{folder}", "--validation-fraction", "0.5", *TINY]
+    command += ["--batch-size", "1", "--output", str(tmp_path / "run"), "--dry-run"]
+    assert cli.main(command) == 0
+    said = capsys.readouterr().out
+    assert "images to train on" in said and "--validation-fraction 0.5" in said

@@ -94,3 +94,39 @@ def test_train_divides_a_folder_and_says_how(tmp_path, capsys):
     assert cli.main(command) == 0
     said = capsys.readouterr().out
     assert "images to train on" in said and "--validation-fraction 0.5" in said
+
+
+def test_train_tells_of_the_data_in_one_paragraph(tmp_path, capsys):
+    forms.roboflow_yolo(tmp_path / "pets")
+    command = ["train", "--data", str(tmp_path / "pets"), *TINY, "--batch-size", "1"]
+    assert cli.main([*command, "--output", str(tmp_path / "run"), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    (paragraph,) = [line for line in said.splitlines() if line.startswith("Data: ")]
+    assert "train 2 images, 3 boxes; val 2 images, 2 boxes" in paragraph
+    assert "2 classes have fewer than 10 boxes: cat (1), dog (2)" in paragraph
+    assert "val: 1 classes have no box here: dog" in paragraph
+
+
+def test_check_ends_with_1_where_a_training_would_be_spoilt(tmp_path, capsys):
+    forms.ultralytics(tmp_path / "pets")
+    command = ["data", str(tmp_path / "pets"), "--image-size", "64", "64"]
+    assert cli.main([*command, "--output", str(tmp_path / "report")]) == 0
+    said = capsys.readouterr().out
+    assert "taken for YOLO" in said and "nothing that would spoil a training" in said
+    assert said.splitlines()[-1] == (
+        f"Wrote report.json and contact_sheet.jpg to {tmp_path / 'report'}"
+    )
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["ok"] and (tmp_path / "report" / "contact_sheet.jpg").stat().st_size > 1000
+    (tmp_path / "pets/images/val/d.jpg").unlink()
+    (tmp_path / "pets/labels/train/a.txt").write_text("7 0.5 0.5 0.2 0.2\n")
+    assert cli.main([*command, "--json", "--quick"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert not report["ok"]
+    (finding,) = [f for f in report["findings"] if f["code"] == "unreadable"]
+    assert "a.txt:1: the class must be a whole number 0..1" in finding["items"][0]
+
+
+def test_check_mistakes(capsys):
+    assert "--validation-data" in fails(capsys, "data", "shapes:train:2", "shapes:val:2")
+    assert "does not exist" in fails(capsys, "data", "yolo:nothing")

@@ -114,6 +114,12 @@ def validation_spec(arguments):
     return given or (str(sources["val"]) if "val" in sources else None)
 
 
+def validation_data(arguments, model):
+    """The dataset that `train` validates on, or None."""
+    spec = validation_spec(arguments)
+    return evaluation_data(spec, model, arguments) if spec else None
+
+
 def division_options(arguments, subset):
     """Options of a loader for a part of --data that --validation-fraction divides."""
     fraction = arguments.validation_fraction

@@ -12,6 +12,7 @@ from keras_gflv2.cli.arguments import (
     positive_float,
     positive_int,
 )
+from keras_gflv2.cli.data import tell_of_data
 from keras_gflv2.cli.devices import launch_processes, launches_processes, use_devices
 from keras_gflv2.cli.run_folder import RunFolder
 from keras_gflv2.cli.sources import (
@@ -19,11 +20,10 @@ from keras_gflv2.cli.sources import (
     SHAPES_SIZE,
     adapt_model,
     division_options,
-    evaluation_data,
     load_data,
     load_model,
     parse_data,
-    validation_spec,
+    validation_data,
 )
 
 NAME = "train"
@@ -208,13 +208,8 @@ def _train(arguments, folder, scope, devices, stack):
         _compile(model, plan, arguments)
         if teacher:
             _distill(model, teacher, arguments)
-    validation = validation_spec(arguments)
-    val_ds = evaluation_data(validation, model, arguments) if validation else None
-    if arguments.validation_fraction:
-        print(
-            f"Divided by a hash of the names: {_count(train_ds)} to train on, {_count(val_ds)} to "
-            f"validate on (--validation-fraction {arguments.validation_fraction:g})."
-        )
+    val_ds = validation_data(arguments, model)
+    tell_of_data(arguments, model, train_ds, val_ds)
     on = f" on {devices} devices" if devices > 1 else ""
     print(f"{_count(train_ds)}, classes {', '.join(model.class_names)}; {plan}{on}.")
     chief = is_chief()

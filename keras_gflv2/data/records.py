@@ -308,17 +308,8 @@ def _count_transposed(boxes, limits, name, report):
     report.add("transposed_boxes", name, (beyond & fits).sum())
 
 
-def check_records(records, report, train):
-    """Checks what no picture shows alone.
-
-    Args:
-        records: list of `Record`.
-        report: the `Report` that counts, and that warns here of all it has.
-        train: whether the records are for training.
-
-    Raises:
-        ValueError: the boxes are fractions of the picture.
-    """
+def compare_records(records, report):
+    """Counts what no picture shows alone; arguments and errors as of `check_records`."""
     if not records:
         raise ValueError(f"{report.source}: the dataset is empty. It lists no image.")
     boxes = np.concatenate([record.boxes for record in records])
@@ -341,6 +332,20 @@ def check_records(records, report, train):
     for names in listed.values():
         if len(names) > 1:
             report.add("repeated_files", names[0], len(names))
+
+
+def check_records(records, report, train):
+    """Checks what no picture shows alone, and warns of all that the report has.
+
+    Args:
+        records: list of `Record`.
+        report: the `Report` that counts, and that warns here of all it has.
+        train: whether the records are for training.
+
+    Raises:
+        ValueError: the boxes are fractions of the picture.
+    """
+    compare_records(records, report)
     if train and all((record.ignored == 1).all() for record in records):
         warnings.warn(
             f"{report.source}: no image of the training data has an object, except for ignored "

@@ -1,0 +1,221 @@
+"""Checks of the annotations of each split, without looking at a picture."""
+
+import difflib
+import itertools
+import re
+
+import numpy as np
+
+from keras_gflv2.data.checks.report import Finding
+from keras_gflv2.data.records import MESSAGES
+
+FEW_BOXES = 10
+OVERLAP = 0.9  # IoU from which two boxes are drawn around one object
+# Kinds of repairs, see `records.MESSAGES`, after which a training learns something else.
+SPOILING = ("corner_boxes", "transposed_boxes")
+OF_NAMES = ("repaired_names", "root_categories", "exif_upright", "seeded_split", "missing_labels")
+UNIMPORTANT = (*OF_NAMES, "duplicate_boxes", "repeated_files")
+REPAIRED_BOXES = ("empty_boxes", "non_finite_boxes", "outside_boxes", "clipped_boxes")
+MANY_REPAIRED = 0.1  # part of the boxes from which something is wrong with all
+
+
+def count(annotations):
+    """Counts of one split, as `DataReport.counts` has them."""
+    names, records = annotations.class_names, annotations.records
+    boxes, images = (np.zeros(len(names), int) for _ in range(2))
+    for record in records:
+        classes = record.classes[record.ignored == 0]
+        boxes += np.bincount(classes, minlength=len(names))
+        images += np.bincount(np.unique(classes), minlength=len(names))
+    return {
+        "images": len(records),
+        "images_without_boxes": sum(len(record.boxes) == 0 for record in records),
+        "boxes": int(boxes.sum()),
+        "ignored": int(sum(record.ignored.sum() for record in records)),
+        "classes": dict(zip(names, boxes.tolist())),
+        "images_of_class": dict(zip(names, images.tolist())),
+    }
+
+
+def find_faults(split, annotations):
+    """Images that cannot be loaded at all."""
+    faults = annotations.report.faults or []
+    missing = [str(error) for error in faults if isinstance(error, FileNotFoundError)]
+    others = [str(error) for error in faults if not isinstance(error, FileNotFoundError)]
+    if missing:
+        yield Finding(
+            "error",
+            "missing_files",
+            f"{_of(split)}{len(missing)} files are missing",
+            missing,
+            "Training would stop at the first: add the files, or remove their entries.",
+        )
+    if others:
+        yield Finding(
+            "error",
+            "unreadable",
+            f"{_of(split)}{len(others)} images or annotations cannot be read",
+            others,
+            "Training would stop at the first: correct or remove them.",
+        )
+
+
+def find_repairs(split, annotations):
+    """What the reader repaired, dropped or guessed."""
+    report, records = annotations.report, annotations.records
+    total = max(sum(len(record.boxes) for record in records), 1)
+    for key, number in report.counts.items():
+        if not number or key in UNIMPORTANT:
+            continue
+        is_bad = key in REPAIRED_BOXES and number > MANY_REPAIRED * total
+        yield Finding(
+            "error" if key in SPOILING or is_bad else "warning",
+            key,
+            f"{_of(split)}{MESSAGES[key].format(count=number)}",
+            list(report.files[key]),
+            images=_indices(split, records, report.files[key]),
+        )
+    if report.counts["missing_labels"]:
+        yield Finding(
+            "note",
+            "missing_labels",
+            f"{_of(split)}{MESSAGES['missing_labels'].format(count=report.counts['missing_labels'])}",
+            list(report.files["missing_labels"]),
+        )
+
+
+def find_repeated_boxes(split, annotations):
+    """Boxes around one object: repeated, nearly repeated, or of two classes."""
+    repeated, conflicting, images = [], [], {"repeated": [], "conflicting": []}
+    names = annotations.class_names
+    for index, record in enumerate(annotations.records):
+        for first, second in _overlapping(record):
+            labels = [names[record.classes[row]] for row in (first, second)]
+            kind = "repeated" if labels[0] == labels[1] else "conflicting"
+            items = repeated if kind == "repeated" else conflicting
+            items.append(f"{record.name} ({', '.join(dict.fromkeys(labels))})")
+            images[kind].append((split, index))
+    if repeated:
+        yield Finding(
+            "warning",
+            "repeated_boxes",
+            f"{_of(split)}{len(repeated)} boxes repeat another one of their class (IoU above "
+            f"{OVERLAP})",
+            repeated,
+            "Each counts as an object of its own: remove them.",
+            images["repeated"],
+        )
+    if conflicting:
+        yield Finding(
+            "warning",
+            "conflicting_boxes",
+            f"{_of(split)}{len(conflicting)} boxes repeat another one with a different class",
+            conflicting,
+            "One of the two labels is wrong, unless objects have several.",
+            images["conflicting"],
+        )
+
+
+def _overlapping(record):
+    """Pairs of rows whose boxes overlap by more than `OVERLAP`; each row as the second once."""
+    boxes = record.boxes.astype("float64")
+    rows = np.flatnonzero(record.ignored == 0)
+    if len(rows) < 2:
+        return []
+    # Boxes that overlap so much begin next to each other: compare with few neighbors only.
+    order = rows[np.argsort(boxes[rows, 0], kind="stable")]
+    pairs = {}
+    for place, first in enumerate(order):
+        limit = boxes[first, 0] + (1 - OVERLAP) * (boxes[first, 2] - boxes[first, 0])
+        for second in order[place + 1 :]:
+            if boxes[second, 0] > limit:
+                break
+            if _iou(boxes[first], boxes[second]) > OVERLAP:
+                pairs.setdefault(max(first, second), (min(first, second), max(first, second)))
+    return list(pairs.values())
+
+
+def _iou(one, other):
+    shared = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    shared = np.maximum(shared, 0).prod()
+    areas = (one[2:] - one[:2]).prod() + (other[2:] - other[:2]).prod()
+    return shared / max(areas - shared, 1e-9)
+
+
+def find_class_problems(counts, class_names):
+    """Classes with too few boxes, none at all, or two spellings.
+
+    Args:
+        counts: {split: what `count` returns}.
+        class_names: of all splits.
+    """
+    training = next(iter(counts))
+    boxes = {split: of_split["classes"] for split, of_split in counts.items()}
+    of_training = boxes[training]
+    if not sum(of_training.values()):
+        yield Finding(
+            "error",
+            "no_objects",
+            f"{_of(training)}no image has an object",
+            advice="A detector learns from it to find nothing: check the annotations.",
+        )
+        return
+    rare = [name for name in class_names if 0 < of_training.get(name, 0) < FEW_BOXES]
+    if rare:
+        yield Finding(
+            "warning",
+            "rare_classes",
+            f"{_of(training)}{len(rare)} classes have fewer than {FEW_BOXES} boxes",
+            [f"{name} ({of_training[name]})" for name in rare],
+            "They can hardly be learned: label more of them, or leave them out.",
+        )
+    for split, of_split in boxes.items():
+        unseen = [n for n, number in of_split.items() if number and not of_training.get(n)]
+        if unseen:
+            yield Finding(
+                "error",
+                "classes_without_training",
+                f"{_of(split)}{len(unseen)} classes have boxes that training has none of",
+                [f"{name} ({of_split[name]})" for name in unseen],
+                "They are scored and cannot be found: divide the images anew.",
+            )
+        unscored = [n for n, number in of_training.items() if number and not of_split.get(n)]
+        if unscored and split != training:
+            yield Finding(
+                "warning",
+                "classes_without_validation",
+                f"{_of(split)}{len(unscored)} classes have no box here",
+                unscored,
+                "Their AP cannot be measured.",
+            )
+    unused = [n for n in class_names if not any(of.get(n) for of in boxes.values())]
+    if unused:
+        yield Finding("warning", "unused_classes", f"{len(unused)} classes have no box", unused)
+    similar = list(_similar(class_names))
+    if similar:
+        yield Finding(
+            "warning",
+            "similar_names",
+            "classes whose names differ by little may be one",
+            similar,
+            "Give them one name.",
+        )
+
+
+def _similar(names):
+    for one, other in itertools.combinations(names, 2):
+        folded = [re.sub(r"[\s_-]+", " ", name.lower()).strip() for name in (one, other)]
+        is_plural = folded[0] + "s" == folded[1] or folded[1] + "s" == folded[0]
+        # Numbers tell classes apart; so many names cannot all be compared letter by letter.
+        is_typed = len(names) <= 200 and not any(letter.isdigit() for letter in one + other)
+        is_near = is_typed and difflib.SequenceMatcher(None, *folded).ratio() > 0.9
+        if folded[0] == folded[1] or is_plural or is_near:
+            yield f"{one!r} and {other!r}"
+
+
+def _of(split):
+    return f"{split}: " if split else ""
+
+
+def _indices(split, records, names):
+    return [(split, index) for index, record in enumerate(records) if record.name in names]

@@ -10,7 +10,7 @@ import warnings
 import keras
 import numpy as np
 
-from keras_gflv2.batch_forms import with_arrays
+from keras_gflv2.batch_forms import is_tfds, with_arrays
 from keras_gflv2.images import pixel_problem, pixel_statistics
 
 BOX_FORMATS = (
@@ -68,6 +68,11 @@ def unpack(data, need_targets=False):
             'location. To leave boxes out, set "ignored" for them.'
         )
     batch = dict(x) if isinstance(x, dict) else {"images": x}
+    if is_tfds(batch):
+        raise ValueError(
+            "A batch has the keys of tensorflow-datasets, which `fit` takes. Elsewhere load the "
+            "dataset with `keras_gflv2.data.load_tfds`."
+        )
     if "images" not in batch:
         raise ValueError(
             f'A batch must be a dictionary with "images" and "bounding_boxes"; got the keys '

@@ -6,7 +6,7 @@ import data_forms as forms
 import pytest
 from cli_commands import TINY, fails
 
-from keras_gflv2 import cli
+from keras_gflv2 import DenseDetector, cli
 from keras_gflv2.cli import sources
 from keras_gflv2.data import Report, load_coco
 from keras_gflv2.data.coco import read_coco
@@ -104,7 +104,7 @@ def test_train_tells_of_the_data_in_one_paragraph(tmp_path, capsys):
     (paragraph,) = [line for line in said.splitlines() if line.startswith("Data: ")]
     assert "train 2 images, 3 boxes; val 2 images, 2 boxes" in paragraph
     assert "2 classes have fewer than 10 boxes: cat (1), dog (2)" in paragraph
-    assert "val: 1 classes have no box here: dog" in paragraph
+    assert "val: 1 class has no box here: dog" in paragraph
 
 
 def test_check_ends_with_1_where_a_training_would_be_spoilt(tmp_path, capsys):
@@ -125,6 +125,15 @@ def test_check_ends_with_1_where_a_training_would_be_spoilt(tmp_path, capsys):
     assert not report["ok"]
     (finding,) = [f for f in report["findings"] if f["code"] == "unreadable"]
     assert "a.txt:1: the class must be a whole number 0..1" in finding["items"][0]
+
+
+def test_check_for_a_detector(capsys):
+    command = ["data", "shapes:train:4", "--model", "nano_bccd", "--quick", "--json"]
+    assert cli.main(command) == 0
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    nano = DenseDetector.from_preset("nano_bccd", load_weights=False)
+    assert settings["image_size"] == list(nano.image_size)
+    assert (settings["reg_max"], settings["strides"]) == (nano.reg_max, list(nano.grid.strides))
 
 
 def test_check_mistakes(capsys):

@@ -5,11 +5,12 @@ import pathlib
 
 from keras_gflv2.cli.arguments import (
     add_image_size,
+    add_model,
     add_validation_fraction,
     positive_int,
     write_json,
 )
-from keras_gflv2.cli.sources import DATA_HELP, SHAPES_SIZE, parse_data, sources_of
+from keras_gflv2.cli.sources import DATA_HELP, SHAPES_SIZE, load_model, parse_data, sources_of
 
 NAME = "data"
 HELP = "check a dataset before hours are spent on it, or convert it to COCO"
@@ -26,12 +27,13 @@ def add_arguments(parser):
     )
     parser.add_argument("--validation-data", help="images to validate on, in the same form")
     add_validation_fraction(parser, "check the division that train makes with it")
+    add_model(parser, required=False)
     add_image_size(parser)
     parser.add_argument(
         "--reg-max",
         type=positive_int,
-        default=16,
-        help="last bin of a side's distribution: distances reach to so many strides",
+        help="last bin of a side's distribution: distances reach to so many strides; the model's, "
+        "or 16, if not given",
     )
     parser.add_argument(
         "--quick",
@@ -71,15 +73,13 @@ def _check(arguments):
     if said and not arguments.json:
         print(f"{said}.")
     validation = arguments.validation_data and sources_of(arguments.validation_data)[0]
-    is_shapes = parse_data(spec)[0] == "shapes"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # which become findings
         report = check(
             sources,
             validation,
             validation_fraction=arguments.validation_fraction or 0.0,
-            image_size=tuple(arguments.image_size or (SHAPES_SIZE if is_shapes else IMAGE_SIZE)),
-            reg_max=arguments.reg_max,
+            **_detector_options(arguments),
             pixels=not arguments.quick,
             progress=None if arguments.json else _progress(),
         )
@@ -90,6 +90,24 @@ def _check(arguments):
         if written:
             print(f"Wrote {written}")
     return 0 if report.ok else EXIT_FOUND
+
+
+def _detector_options(arguments):
+    """Image size, distances and strides of the detector that is to be trained."""
+    is_shapes = parse_data(arguments.data[0])[0] == "shapes"
+    options = {"image_size": SHAPES_SIZE if is_shapes else IMAGE_SIZE}
+    if arguments.model:
+        options = _options_of(load_model(arguments.model))
+    given = {"image_size": arguments.image_size, "reg_max": arguments.reg_max}
+    return options | {name: value for name, value in given.items() if value}
+
+
+def _options_of(model):
+    return {
+        "image_size": model.image_size,
+        "reg_max": getattr(model.representation, "reg_max", 10**6),  # other boxes have no last bin
+        "strides": model.grid.strides,
+    }
 
 
 def tell_of_data(arguments, model, train_ds, val_ds):
@@ -113,8 +131,7 @@ def tell_of_data(arguments, model, train_ds, val_ds):
     elif val_ds is None:
         print("No images to validate on: no epoch is scored. --validation-fraction 0.2 keeps some.")
     if "train" in parts:
-        reg_max = getattr(model.representation, "reg_max", 10**6)  # other boxes have no last bin
-        report = quick_check(parts, model.image_size, reg_max, model.grid.strides)
+        report = quick_check(parts, **_options_of(model))
         print(f"{report.summary()} `keras-gflv2 data` looks at the pictures, too.")
 
 

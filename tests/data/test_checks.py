@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from keras_gflv2 import data
+from keras_gflv2.data.checks.class_order import find_other_shares, find_transposed
 from keras_gflv2.data.source import Source
 
 NAMES = ["bus", "sign"]
@@ -140,7 +141,7 @@ def test_a_mirrored_duplicate_in_one_split(pets):
     picture = pets.picture("train_007.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     pets.add("train", "train_flip.png", [], picture)
     finding = found(pets.check(), "repeated_images", "train_007.png mirrored", severity="warning")
-    assert "different boxes" in finding.advice
+    assert "different boxes: 1" in finding.advice
 
 
 def test_two_frames_of_one_scene(pets):
@@ -297,6 +298,19 @@ def test_boxes_with_x_and_y_exchanged(pets):
     assert any("x and y exchanged" in str(f) for f in report.of("misread_boxes"))
 
 
+def test_one_split_with_x_and_y_exchanged():
+    """In square images, which such boxes do not leave."""
+    random = np.random.default_rng(0)
+    features = {}
+    for split in ("train", "val"):
+        rows = np.stack([random.normal(mean, 0.1, 30) for mean in (-3, 0.7, 0.5, 0.6)], -1)
+        features[split] = {"bus": rows}
+    assert not list(find_transposed(features))
+    features["val"]["bus"] = features["val"]["bus"] * [1, -1, 1, 1]
+    (finding,) = find_transposed(features)
+    assert finding.severity == "error" and "val" in finding.message
+
+
 def test_boxes_of_other_pictures(pets):
     for annotation in pets.of("train"):
         annotation["image_id"] = (annotation["image_id"] + 1) % COUNTS["train"]
@@ -323,6 +337,26 @@ def test_repaired_boxes_spoil_when_they_are_many(pets):
     for annotation in pets.of("train")[:30]:
         annotation["bbox"][2] = -4
     found(pets.check(pixels=False), "empty_boxes", "dropped 30 boxes")
+
+
+def test_boxes_of_few_pixels_in_the_image_itself(pets):
+    pets.of("train")[5]["bbox"] = [20, 20, 3, 3]
+    report = pets.check(image_size=(800, 1333), pixels=False)
+    found(report, "tiny_boxes", "1 of 144 boxes", "train_001.png", severity="warning")
+
+
+def test_classes_that_are_much_more_frequent_in_one_split():
+    counts = {"train": {"bus": 900, "sign": 100}, "val": {"bus": 200, "sign": 100}}
+    counts = {split: {"classes": classes} for split, classes in counts.items()}
+    (finding,) = find_other_shares(counts)
+    assert finding.items == ["sign (10% and 33%)"]
+    counts["val"]["classes"] = {"bus": 2, "sign": 1}
+    assert not list(find_other_shares(counts))
+
+
+def test_images_that_no_annotation_names(pets):
+    pets.picture("train_000.png").save(pets.path("train_extra.png"))
+    found(pets.check(pixels=False), "unlisted_images", "train_extra.png", severity="note")
 
 
 def test_training_data_without_an_object(pets):

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from keras_gflv2.data.checks.report import Finding
+from keras_gflv2.data.checks.report import Finding, counted
 from keras_gflv2.data.records import MESSAGES
 
 FEW_BOXES = 10
@@ -46,7 +46,7 @@ def find_faults(split, annotations):
         yield Finding(
             "error",
             "missing_files",
-            f"{_of(split)}{len(missing)} files are missing",
+            _of(split) + counted(len(missing), "file is missing", "files are missing"),
             missing,
             "Training would stop at the first: add the files, or remove their entries.",
         )
@@ -54,7 +54,9 @@ def find_faults(split, annotations):
         yield Finding(
             "error",
             "unreadable",
-            f"{_of(split)}{len(others)} images or annotations cannot be read",
+            _of(split)
+            + counted(len(others), "image or annotation", "images or annotations")
+            + " cannot be read",
             others,
             "Training would stop at the first: correct or remove them.",
         )
@@ -99,8 +101,9 @@ def find_repeated_boxes(split, annotations):
         yield Finding(
             "warning",
             "repeated_boxes",
-            f"{_of(split)}{len(repeated)} boxes repeat another one of their class (IoU above "
-            f"{OVERLAP})",
+            _of(split)
+            + counted(len(repeated), "box repeats", "boxes repeat")
+            + f" another one of the same class (IoU above {OVERLAP})",
             repeated,
             "Each counts as an object of its own: remove them.",
             images["repeated"],
@@ -109,7 +112,9 @@ def find_repeated_boxes(split, annotations):
         yield Finding(
             "warning",
             "conflicting_boxes",
-            f"{_of(split)}{len(conflicting)} boxes repeat another one with a different class",
+            _of(split)
+            + counted(len(conflicting), "box repeats", "boxes repeat")
+            + " another one with a different class",
             conflicting,
             "One of the two labels is wrong, unless objects have several.",
             images["conflicting"],
@@ -165,7 +170,9 @@ def find_class_problems(counts, class_names):
         yield Finding(
             "warning",
             "rare_classes",
-            f"{_of(training)}{len(rare)} classes have fewer than {FEW_BOXES} boxes",
+            _of(training)
+            + counted(len(rare), "class has", "classes have")
+            + f" fewer than {FEW_BOXES} boxes",
             [f"{name} ({of_training[name]})" for name in rare],
             "They can hardly be learned: label more of them, or leave them out.",
         )
@@ -175,7 +182,9 @@ def find_class_problems(counts, class_names):
             yield Finding(
                 "error",
                 "classes_without_training",
-                f"{_of(split)}{len(unseen)} classes have boxes that training has none of",
+                _of(split)
+                + counted(len(unseen), "class has", "classes have")
+                + f" boxes here and none in {training}",
                 [f"{name} ({of_split[name]})" for name in unseen],
                 "They are scored and cannot be found: divide the images anew.",
             )
@@ -184,13 +193,14 @@ def find_class_problems(counts, class_names):
             yield Finding(
                 "warning",
                 "classes_without_validation",
-                f"{_of(split)}{len(unscored)} classes have no box here",
+                _of(split) + counted(len(unscored), "class has", "classes have") + " no box here",
                 unscored,
                 "Their AP cannot be measured.",
             )
     unused = [n for n in class_names if not any(of.get(n) for of in boxes.values())]
     if unused:
-        yield Finding("warning", "unused_classes", f"{len(unused)} classes have no box", unused)
+        message = counted(len(unused), "class has", "classes have") + " no box"
+        yield Finding("warning", "unused_classes", message, unused)
     similar = list(_similar(class_names))
     if similar:
         yield Finding(

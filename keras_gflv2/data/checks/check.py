@@ -15,7 +15,7 @@ from keras_gflv2.data.checks import (
     sizes,
 )
 from keras_gflv2.data.checks.advice import suggest
-from keras_gflv2.data.checks.report import SEVERITIES, DataReport, Finding
+from keras_gflv2.data.checks.report import SEVERITIES, DataReport, Finding, counted
 from keras_gflv2.data.division import divide
 from keras_gflv2.data.recognize import recognize
 from keras_gflv2.data.records import Annotations, compare_records
@@ -88,6 +88,8 @@ def check(
     findings += duplicates.find_shared_files(parts)
     findings += class_order.find_differing_lists(parts, features)
     findings += class_order.find_exchanged(parts, features, counts)
+    findings += class_order.find_transposed(features)
+    findings += class_order.find_other_shares(counts)
     findings += _find_differing_name_files(data)
     findings += _find_unlisted(parts)
     return _report(parts, findings, counts, boxes, image_size, reg_max, strides)
@@ -238,7 +240,8 @@ def _find_large_pictures(parts, image_size):
         yield Finding(
             "note",
             "large_images",
-            f"{len(items)} images are shrunk more than {SHRUNK:g} times for the training size",
+            counted(len(items), "image is", "images are")
+            + f" shrunk more than {SHRUNK:g} times for the training size",
             items,
             "Where objects become small, cut the images into tiles.",
             images,
@@ -258,7 +261,9 @@ def _look_at(parts, findings, progress):
                 Finding(
                     "error",
                     "broken_images",
-                    f"{split + ': ' if split else ''}{len(messages)} pictures cannot be decoded",
+                    (f"{split}: " if split else "")
+                    + counted(len(messages), "picture", "pictures")
+                    + " cannot be decoded",
                     list(messages.values()),
                     "Training would stop at the first: replace or remove them.",
                 )
@@ -312,6 +317,7 @@ def _find_unlisted(parts):
         yield Finding(
             "note",
             "unlisted_images",
-            f"{len(unlisted)} images in the folders have no annotation and are not used",
+            counted(len(unlisted), "image in the folders has", "images in the folders have")
+            + " no annotation and will not be used",
             unlisted,
         )

@@ -4,11 +4,13 @@ import itertools
 
 import numpy as np
 
-from keras_gflv2.data.checks.report import Finding
+from keras_gflv2.data.checks.report import Finding, counted
 
 MIN_BOXES = 8  # of a class in each split, to compare how they look
 MIN_GAIN = 0.5  # nats a box by which another class must explain the boxes better
 MIN_T = 4.0  # and the same in standard errors
+MIN_Z = 6.0  # standard errors by which a class must be more frequent in one split
+MIN_RATIO = 2.0  # and how many times as frequent
 SPREAD = 0.1  # least standard deviation, in units of that of all boxes
 
 
@@ -117,6 +119,65 @@ def find_exchanged(parts, features, counts):
             )
 
 
+def find_other_shares(counts):
+    """Classes that are much more frequent in one split than in the first."""
+    (first, reference), *others = counts.items()
+    for split, count in others:
+        totals = [sum(of["classes"].values()) for of in (reference, count)]
+        items = []
+        for name, number in count["classes"].items():
+            numbers = (reference["classes"].get(name, 0), number)
+            shares = [n / max(total, 1) for n, total in zip(numbers, totals)]
+            pooled = sum(numbers) / max(sum(totals), 1)
+            error = np.sqrt(pooled * (1 - pooled) * sum(1 / max(total, 1) for total in totals))
+            differs = abs(shares[0] - shares[1]) > MIN_Z * max(error, 1e-9)
+            if min(numbers) and differs and max(shares) > MIN_RATIO * min(shares):
+                items.append(f"{name} ({shares[0]:.0%} and {shares[1]:.0%})")
+        if items:
+            yield Finding(
+                "warning",
+                "class_shares",
+                f"{counted(len(items), 'class has', 'classes have')} very different parts of the "
+                f"boxes in {first} and {split}",
+                items,
+                "The images were not divided at random, or labels were exchanged.",
+            )
+
+
+def find_transposed(features):
+    """Splits whose boxes look like those of the first one with x and y exchanged."""
+    (first, reference), *others = features.items()
+    models = _models(reference)
+    for split, of_class in others:
+        gains = [
+            _log_likelihood(_exchanged(rows), models[name]) - _log_likelihood(rows, models[name])
+            for name, rows in of_class.items()
+            if name in models
+        ]
+        gain = np.concatenate([*gains, np.zeros(0)])
+        if len(gain) >= MIN_BOXES and _is_clear(gain):
+            yield Finding(
+                "error",
+                "transposed_split",
+                f"the boxes of {split} have the shapes of those of {first} with x and y exchanged",
+                advice="One of the two may be written as y, x, y, x.",
+            )
+
+
+def _exchanged(rows):
+    """Features of the same boxes with x and y exchanged."""
+    other = rows.copy()
+    other[:, 1] = -rows[:, 1]
+    other[:, [2, 3]] = rows[:, [3, 2]]
+    return other
+
+
+def _is_clear(gain):
+    """Whether a gain in log-likelihood (N,) is large and no chance."""
+    error = max(gain.std() / np.sqrt(len(gain)), 1e-9)
+    return gain.mean() > MIN_GAIN and gain.mean() / error > MIN_T
+
+
 def _models(of_class):
     """{class: (mean, deviation) of each feature}, of classes with enough boxes."""
     if not of_class:
@@ -144,9 +205,7 @@ def _moved(models, of_class):
         if not gains:
             continue
         best = max(gains, key=lambda other: gains[other].mean())
-        gain = gains[best]
-        error = max(gain.std() / np.sqrt(len(gain)), 1e-9)
-        if gain.mean() > MIN_GAIN and gain.mean() / error > MIN_T:
+        if _is_clear(gains[best]):
             moved[name] = best
     return moved
 

@@ -85,7 +85,7 @@ def _paste(canvas, corner, place, report):
         font_size=10,
     )
     canvas.paste(drawn, (corner[0] + 4, corner[1]))
-    _write(canvas, (corner[0] + 6, corner[1] + CELL - 4), name[-38:], 1)
+    _write(canvas, (corner[0] + 6, corner[1] + drawn.height + 1), name[-38:], 1)
 
 
 def _write(canvas, position, text, cells):

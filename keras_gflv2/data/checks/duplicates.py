@@ -14,7 +14,7 @@ import dataclasses
 
 import numpy as np
 
-from keras_gflv2.data.checks.report import Finding
+from keras_gflv2.data.checks.report import Finding, counted
 
 CELLS = 16
 ALIKE = 0.95  # correlation from which two pictures are compared closely
@@ -150,7 +150,7 @@ def find_duplicates(parts, looks):
         yield Finding(
             "error",
             "shared_images",
-            f"{len(shared)} pictures are in two splits",
+            counted(len(shared), "picture is", "pictures are") + " in two splits",
             [_said(pair, parts) for pair in shared],
             "What was trained on is scored: remove them from one of the two.",
             [place for pair in shared for place in (pair.second, pair.first)],
@@ -159,7 +159,8 @@ def find_duplicates(parts, looks):
         yield Finding(
             "warning",
             "similar_images",
-            f"{len(similar)} pictures are nearly the same as one of another split",
+            counted(len(similar), "picture is", "pictures are")
+            + " nearly the same as one of another split",
             [_said(pair, parts) for pair in similar],
             "Frames of one scene make scores look better than they are: keep each scene in one "
             "split.",
@@ -171,9 +172,9 @@ def find_duplicates(parts, looks):
         yield Finding(
             "warning",
             "repeated_images",
-            f"{len(within)} pictures are there twice in their split",
+            counted(len(within), "picture repeats", "pictures repeat") + " one of the same split",
             [_said(pair, parts) for pair in within],
-            f"{len(different)} of them have different boxes: one of the two is wrong."
+            "Of these, different boxes: " + str(len(different)) + "; one of the two is wrong."
             if different
             else "",
             [place for pair in different or within for place in (pair.second, pair.first)],
@@ -192,7 +193,7 @@ def find_shared_files(parts):
         yield Finding(
             "error",
             "shared_files",
-            f"{len(shared)} files are listed in two splits",
+            counted(len(shared), "file is", "files are") + " listed in two splits",
             [parts[split].records[index].name for _, (split, index) in shared],
             "What was trained on is scored: remove them from one of the two.",
             [place for pair in shared for place in pair],

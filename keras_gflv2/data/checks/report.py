@@ -9,6 +9,11 @@ SHOWN = 5  # items of a finding in the text; the JSON has up to `KEPT`
 KEPT = 200
 
 
+def counted(number, one, several):
+    """ "1 file is missing" or "3 files are missing"."""
+    return f"{number} {one if number == 1 else several}"
+
+
 @dataclasses.dataclass
 class Finding:
     """One thing that was found.
@@ -31,7 +36,7 @@ class Finding:
     images: list = dataclasses.field(default_factory=list)
 
     def __str__(self):
-        shown = ", ".join(self.items[:SHOWN])
+        shown = ", ".join(item.removesuffix(".") for item in self.items[:SHOWN])
         more = f", and {len(self.items) - SHOWN} more" if len(self.items) > SHOWN else ""
         text = self.message + (f": {shown}{more}" if shown else "") + "."
         return text + (f" {self.advice}" if self.advice else "")

@@ -7,6 +7,7 @@ from keras_gflv2.images import resize_shape
 
 SMALL = 8  # pixels: the finest stride of the detectors of this package
 TINY = 4
+SEEN = 4  # pixels of the image file, below which an object can hardly be seen
 MANY = 0.05  # part of the boxes
 ASPECT = 8.0
 WHOLE_IMAGE = 0.95
@@ -102,6 +103,15 @@ def find_size_problems(boxes, parts, strides, reg_max):
         "pixels apart: train with a larger --image-size, or on tiles of the images.",
         "warning" if (shorter < TINY).any() or (shorter < SMALL).mean() > MANY else "note",
         shorter,
+    )
+    own = boxes["box"][:, 2:] - boxes["box"][:, :2]
+    found += finding(
+        own.min(-1, initial=np.inf) < SEEN,
+        "tiny_boxes",
+        f"have a side under {SEEN} pixels in the image itself",
+        "So few pixels show no object at any --image-size: look at them, and remove slips of the "
+        "mouse.",
+        worst=own.min(-1, initial=np.inf),
     )
     limit = reg_max * strides[-1]
     found += finding(

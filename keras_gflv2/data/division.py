@@ -1,9 +1,11 @@
 """Divides images without given splits into those to train on and those to validate on.
 
-The division is a fact of the images' names and of a seed, the same on every machine. An image that
-is added changes no other's side.
+The division is a fact of the images' names and of a seed, the same on every machine: images are
+ranked by a hash of their names, and the first are for validation. Where images are added, others
+keep their side but for the few at the border.
 """
 
+import collections
 import hashlib
 import os
 
@@ -29,25 +31,30 @@ def divide(records, fraction, subset, seed=0):
 
     Args:
         records: list of `Record`.
-        fraction: part of the images to validate on; about so many are chosen, and at least one.
+        fraction: part of the images to validate on; at least one, and not all.
         subset: "train" or "val"; None for all records.
         seed: int.
 
     Raises:
-        ValueError: there is one image only.
+        ValueError: there are fewer than two images.
     """
     if subset is None:
         return records
     names = [_source_name(record.name) for record in records]
-    places = {name: _place(name, seed) for name in names}
-    if len(places) < 2:
+    counts = collections.Counter(names)
+    ranked = sorted(counts, key=lambda name: _place(name, seed))
+    if len(ranked) < 2:
         raise ValueError(
-            f"`validation_fraction` cannot divide {len(records)} images of {len(places)} names."
+            f"`validation_fraction` cannot divide {len(records)} images of {len(ranked)} names."
         )
-    ranked = sorted(places, key=places.get)
-    chosen = {name for name in ranked if places[name] < fraction} or {ranked[0]}
-    if len(chosen) == len(ranked):
-        chosen.remove(ranked[-1])
+    wanted = fraction * len(records)
+    chosen, number = {ranked[0]}, counts[ranked[0]]
+    for name in ranked[1:-1]:
+        # As near to the number as versions of one picture that stay together allow.
+        if number + counts[name] / 2 > wanted:
+            break
+        chosen.add(name)
+        number += counts[name]
     return [record for record, name in zip(records, names) if (name in chosen) == (subset == "val")]
 
 

@@ -35,7 +35,7 @@ class LoaderOptions:
             picture. By default the mean of ImageNet, which the normalization of this package's
             backbones makes zero; a backbone with another mean needs that one.
         validation_fraction: part of the images that is for validation, 0..1. Which ones follows
-            from a hash of their names, so that images stay where they are when others are added.
+            from a hash of their names: nearly all stay where they are when others are added.
         subset: with `validation_fraction`, which part to load: `"train"` or `"val"`.
         split_seed: int; another seed makes another division.
 

@@ -18,12 +18,13 @@ def names_of(names, fraction, subset, seed=0):
     return [record.name for record in divide(records(names), fraction, subset, seed)]
 
 
-def test_every_image_is_on_one_side_and_stays_there():
+def test_every_image_is_on_one_side_and_nearly_all_stay_there():
     names = [f"photo_{index}.jpg" for index in range(1000)]
     val, train = (names_of(names, 0.2, subset) for subset in ("val", "train"))
     assert sorted(val + train) == sorted(names)
-    assert 160 <= len(val) <= 240  # 200 and three standard deviations
-    assert set(names_of(names[::2], 0.2, "val")) == set(val) & set(names[::2])
+    assert len(val) == 200
+    before, after = set(names_of(names[:900], 0.2, "val")), set(val) & set(names[:900])
+    assert len(before ^ after) < 20  # the standard deviation of the border is 4
     assert set(val) <= set(names_of(names, 0.3, "val"))
     assert set(names_of(names, 0.2, "val", seed=1)) != set(val)
     png = [name.replace(".jpg", ".png") for name in names]
@@ -34,7 +35,7 @@ def test_versions_of_one_picture_stay_together():
     """Roboflow writes several with different augmentations."""
     names = [f"{index}_jpg.rf.{version:032x}.jpg" for index in range(50) for version in range(3)]
     val = names_of(names, 0.3, "val")
-    assert len(val) == 3 * len({name.partition(".rf.")[0] for name in val})
+    assert len(val) == 45 == 3 * len({name.partition(".rf.")[0] for name in val})
 
 
 @pytest.mark.parametrize("fraction", [0.001, 0.999])

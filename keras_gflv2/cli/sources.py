@@ -91,7 +91,8 @@ def load_data(spec, **options):
     if split == "":
         raise ValueError(f"{said}. None of them is one of {', '.join(map(str, parts[:-1]))}.")
     if said:
-        print(f"{said}. Loading {sources[split]}.")
+        purpose = "to train on" if options.get("train") else "to score on"
+        print(f"{said}. Loading {sources[split]} {purpose}.")
     return sources[split].load(**options)
 
 

@@ -239,6 +239,43 @@ def test_labels_that_are_exchanged_in_one_split(pets, pixels):
     found(pets.check(pixels=pixels), "class_order", "looks like sign of train", "another order")
 
 
+def test_lists_of_classes_that_differ(pets):
+    pets.content["train"]["categories"].append({"id": 3, "name": "tram"})
+    found(pets.check(pixels=False), "class_lists", "tram (only in train)")
+    pets.content["val"]["categories"] = pets.content["train"]["categories"]
+    pets.content["train"] = {
+        **pets.content["train"],
+        "categories": pets.content["train"]["categories"][:2],
+    }
+    found(pets.check(pixels=False), "class_lists", "tram (only in val)", severity="warning")
+
+
+def test_a_table_of_validation_images_need_not_have_all_classes(tmp_path):
+    import data_forms
+
+    rows = [("a.jpg", 5, 10, 30, 35, "cat"), ("b.jpg", 8, 16, 24, 48, "dog")]
+    for stem in ("a", "b"):
+        data_forms.write_image(tmp_path / f"{stem}.jpg", stem)
+    header = "image,x1,y1,x2,y2,class\n"
+    for split, count in (("train", 2), ("val", 1)):
+        text = header + "\n".join(",".join(map(str, row)) for row in rows[:count])
+        data_forms.write_text(tmp_path / f"{split}.csv", text)
+    report = data.check(tmp_path, pixels=False)
+    assert not report.of("class_lists") and report.of("classes_without_validation")
+    assert not report.ok and report.of("shared_files")
+
+
+def test_what_was_read_together_is_told_once(pets):
+    pets.path("train_003.png").unlink()
+    pets.of("train")[0]["bbox"][2] = -4
+    pets.check(pixels=False)
+    source = Source("coco", str(pets.folder / "train.json"), image_dir=str(pets.folder / "train"))
+    report = data.check(source, validation_fraction=0.5, pixels=False)
+    assert len(report.of("missing_files")) == len(report.of("empty_boxes")) == 1
+    assert sum(count["images"] for count in report.counts.values()) == COUNTS["train"] - 1
+    assert report.of("empty_boxes")[0].images and report.contact_sheet()
+
+
 def test_lists_of_names_that_contradict_each_other(tmp_path):
     import data_forms
 

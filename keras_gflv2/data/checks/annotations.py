@@ -14,7 +14,7 @@ OVERLAP = 0.9  # IoU from which two boxes are drawn around one object
 # Kinds of repairs, see `records.MESSAGES`, after which a training learns something else.
 SPOILING = ("corner_boxes", "transposed_boxes")
 OF_NAMES = ("repaired_names", "root_categories", "exif_upright", "seeded_split", "missing_labels")
-UNIMPORTANT = (*OF_NAMES, "duplicate_boxes", "repeated_files")
+UNIMPORTANT = (*OF_NAMES, "duplicate_boxes")
 REPAIRED_BOXES = ("empty_boxes", "non_finite_boxes", "outside_boxes", "clipped_boxes")
 MANY_REPAIRED = 0.1  # part of the boxes from which something is wrong with all
 
@@ -37,11 +37,41 @@ def count(annotations):
     }
 
 
-def find_faults(split, annotations):
-    """Images that cannot be loaded at all."""
-    faults = annotations.report.faults or []
-    missing = [str(error) for error in faults if isinstance(error, FileNotFoundError)]
-    others = [str(error) for error in faults if not isinstance(error, FileNotFoundError)]
+def readings(parts):
+    """Splits that were read together, as `validation_fraction` divides one reading.
+
+    Args:
+        parts: {split: `Annotations`}.
+
+    Returns:
+        List of dictionaries {split: `Annotations`} with one report each.
+    """
+    found = []
+    for split, annotations in parts.items():
+        same = (other for other in found if _report(other) is annotations.report)
+        group = next(same, None)
+        if group is None:
+            found.append({split: annotations})
+        else:
+            group[split] = annotations
+    return found
+
+
+def _report(reading):
+    return next(iter(reading.values())).report
+
+
+def _of_reading(reading):
+    return _of(next(iter(reading))) if len(reading) == 1 else ""
+
+
+def find_faults(reading):
+    """Images that cannot be loaded at all, of one of `readings`."""
+    split = next(iter(reading)) if len(reading) == 1 else None
+    faults = _report(reading).faults or []
+    missing = [error for error in faults if isinstance(error, FileNotFoundError)]
+    others = [error for error in faults if not isinstance(error, FileNotFoundError)]
+    missing, others = (list(dict.fromkeys(map(str, errors))) for errors in (missing, others))
     if missing:
         yield Finding(
             "error",
@@ -62,9 +92,10 @@ def find_faults(split, annotations):
         )
 
 
-def find_repairs(split, annotations):
-    """What the reader repaired, dropped or guessed."""
-    report, records = annotations.report, annotations.records
+def find_repairs(reading):
+    """What the reader repaired, dropped or guessed, of one of `readings`."""
+    report, of = _report(reading), _of_reading(reading)
+    records = [record for part in reading.values() for record in part.records]
     total = max(sum(len(record.boxes) for record in records), 1)
     for key, number in report.counts.items():
         if not number or key in UNIMPORTANT:
@@ -73,15 +104,15 @@ def find_repairs(split, annotations):
         yield Finding(
             "error" if key in SPOILING or is_bad else "warning",
             key,
-            f"{_of(split)}{MESSAGES[key].format(count=number)}",
+            f"{of}{MESSAGES[key].format(count=number)}",
             list(report.files[key]),
-            images=_indices(split, records, report.files[key]),
+            images=_places(reading, report.files[key]),
         )
     if report.counts["missing_labels"]:
         yield Finding(
             "note",
             "missing_labels",
-            f"{_of(split)}{MESSAGES['missing_labels'].format(count=report.counts['missing_labels'])}",
+            of + MESSAGES["missing_labels"].format(count=report.counts["missing_labels"]),
             list(report.files["missing_labels"]),
         )
 
@@ -227,5 +258,10 @@ def _of(split):
     return f"{split}: " if split else ""
 
 
-def _indices(split, records, names):
-    return [(split, index) for index, record in enumerate(records) if record.name in names]
+def _places(reading, names):
+    return [
+        (split, index)
+        for split, annotations in reading.items()
+        for index, record in enumerate(annotations.records)
+        if record.name in names
+    ]

@@ -72,11 +72,7 @@ def check(
         FileNotFoundError, ValueError: the annotations as a whole cannot be read.
     """
     parts = _parts(data, validation_data, validation_fraction)
-    faults = [
-        finding for split, part in parts.items() for finding in annotations.find_faults(split, part)
-    ]
     findings, counts, boxes = _check_annotations(parts, image_size, reg_max, strides)
-    findings = faults + findings
     features = class_order.box_features(parts)
     if pixels:
         looks = _look_at(parts, findings, progress)
@@ -188,11 +184,11 @@ def _check_annotations(parts, image_size, reg_max, strides, quick=False):
     """Findings in the annotations alone, counts of each split, and the boxes."""
     counts = {split: annotations.count(part) for split, part in parts.items()}
     boxes = sizes.boxes_at(parts, image_size)
-    findings, reports = [], []
+    findings = []
+    for reading in annotations.readings(parts):
+        findings += annotations.find_faults(reading)
+        findings += annotations.find_repairs(reading)
     for split, part in parts.items():
-        if not any(part.report is report for report in reports):  # two parts of one reading
-            findings += annotations.find_repairs(split, part)
-            reports.append(part.report)
         if not quick:
             findings += annotations.find_repeated_boxes(split, part)
         findings += _find_empty(split, counts[split])

@@ -24,13 +24,19 @@ def find_differing_lists(parts, features):
     (first, reference), *others = parts.items()
     for split, annotations in others:
         names, expected = annotations.class_names, reference.class_names
-        missing = sorted(set(names) ^ set(expected))
-        if missing:
+        # Lists that are made of the objects need not have all.
+        missing = set(expected) - set(names) if annotations.category_ids else set()
+        other = set(names) - set(expected)
+        used = {names[label] for record in annotations.records for label in record.classes}
+        if missing or other:
             yield Finding(
-                "error",
+                "error" if missing or other & used else "warning",
                 "class_lists",
                 f"{split} and {first} have different classes",
-                [f"{n} (only in {split if n in names else first})" for n in missing],
+                [
+                    f"{n} (only in {split if n in names else first})"
+                    for n in sorted(missing | other)
+                ],
                 "Give all splits one list of classes.",
             )
         ids = [dict(zip(a.class_names, a.category_ids or [])) for a in (reference, annotations)]
@@ -46,14 +52,6 @@ def find_differing_lists(parts, features):
                 if is_confirmed
                 else "Names decide, so that one of the two lists is wrong unless the boxes were "
                 "numbered anew with it: compare the pictures on the contact sheet.",
-            )
-        elif not missing and names != expected and not reference.category_ids:
-            yield Finding(
-                "error",
-                "class_order",
-                f"{split} lists the classes in another order than {first}",
-                [f"{split}: {', '.join(names)}", f"{first}: {', '.join(expected)}"],
-                "Give all splits one list of classes.",
             )
 
 

@@ -167,6 +167,9 @@ def find_duplicates(parts, looks):
             [place for pair in similar for place in (pair.second, pair.first)],
         )
     within = [p for p in pairs if p.is_same and p.first[0] == p.second[0]]
+    within = [
+        p for p in within if len({parts[s].records[i].file for s, i in (p.first, p.second)}) > 1
+    ]
     if within:
         different = [p for p in within if not _have_same_boxes(p, parts)]
         yield Finding(

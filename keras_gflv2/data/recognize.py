@@ -1,6 +1,7 @@
 """What kind of dataset a folder or a file holds, and which parts it has."""
 
 import dataclasses
+import json
 import ntpath
 import pathlib
 import re
@@ -8,7 +9,6 @@ import re
 from keras_gflv2.data import voc_layout
 from keras_gflv2.data.csv_columns import find_columns
 from keras_gflv2.data.csv_files import find_image_dir, read_rows, splits_of
-from keras_gflv2.data.files import read_json
 from keras_gflv2.data.source import Source
 from keras_gflv2.data.yolo_layout import (
     NAME_FILES,
@@ -25,6 +25,7 @@ LOOKED_FOR = (
     "VOC .xml files; or a .csv with the columns of a table of boxes"
 )
 COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
+FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 SPLIT_IN_NAME = re.compile(r"(?:^|[^a-z])(train|val|valid|validation|test)(?:ing)?(?![a-z])")
 
 
@@ -75,6 +76,11 @@ def recognize(path, kind=None):
         found = [one for one in (look(path) for look in looks) if one is not None]
     else:
         raise FileNotFoundError(f"{path} does not exist.")
+    if not found and path.is_dir():
+        # What was unpacked into a folder of its own.
+        inside = [other for other in path.iterdir() if not other.name.startswith(".")]
+        if len(inside) == 1 and inside[0].is_dir():
+            return recognize(inside[0], kind)
     if not found:
         raise FileNotFoundError(f"{path} holds no dataset that is known. Looked for {LOOKED_FOR}.")
     if len(found) > 1:
@@ -176,11 +182,11 @@ def _split_in(file, path):
 
 def _coco_images(file):
     """The folder of the images of a COCO file: where the first image is."""
-    content = read_json(file)
-    try:
-        first = content["images"][0]["file_name"]
-    except (KeyError, IndexError, TypeError):
-        return file.parent  # which the reader says
+    # Parsing hundreds of megabytes is left to the reader.
+    match = FILE_NAME.search(file.read_bytes())
+    if match is None:
+        return file.parent
+    first = json.loads(match[1])
     split = file.stem.removeprefix("instances_")
     for base in (file.parent, file.parent.parent):
         for name in (split, f"images/{split}", "images/default"):

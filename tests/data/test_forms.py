@@ -34,6 +34,24 @@ def test_a_folder_is_recognized_and_has_the_boxes_of_the_original(write, tmp_pat
     assert "splits" in str(found)
 
 
+def test_a_folder_in_a_folder(tmp_path):
+    forms.coco_original(tmp_path / "download" / "pets")
+    assert set(recognize(tmp_path / "download").sources) == {"train", "val"}
+
+
+def test_files_are_recognized(tmp_path):
+    forms.coco_original(tmp_path)
+    (source,) = recognize(tmp_path / "annotations/instances_val2017.json").sources.values()
+    assert str(source) == (f"coco:{tmp_path}/annotations/instances_val2017.json:{tmp_path}/val2017")
+    yolo = recognize(forms.ultralytics(tmp_path / "yolo"))
+    assert [str(source) for source in yolo.sources.values()] == [
+        f"yolo:{tmp_path}/yolo/data.yaml:train",
+        f"yolo:{tmp_path}/yolo/data.yaml:val",
+    ]
+    table = recognize(forms.keras_retinanet(tmp_path / "csv"))
+    assert table.source("val", None).kind == "csv" and table.source("val") is None
+
+
 @pytest.mark.parametrize("write", [forms.ultralytics, forms.automl], ids=["yolo", "csv"])
 def test_batches_have_the_boxes_of_the_original(write, tmp_path):
     path = write(tmp_path)

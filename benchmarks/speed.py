@@ -207,7 +207,7 @@ def named(size):
 
 
 def write_tables(rows, file, pages):
-    """A file of Markdown; if asked for, the same in docs/speed.md and its last table in README.md."""
+    """A file of Markdown; if asked for, docs/speed.md has the same and README.md one table."""
     if not rows:
         return
     shown = [row for row in rows if row["group"] in ("large", "training", "small")]

@@ -20,7 +20,7 @@ CELLS = 16
 ALIKE = 0.95  # correlation from which two pictures are compared closely
 SIMILAR = 0.985  # and from which they are one scene
 SCENE = 0.995  # or this, without the cells that differ most
-BLOCK = 2048  # rows of the matrix of correlations at a time
+BLOCK = 2**26  # correlations that are in memory at a time
 MOVED = 0.08  # of the picture's range of gray: a larger difference of a cell is another content
 NOISE = 0.12  # of its standard deviation: likewise of all cells, root of the mean square
 LEAST_MOVED = 6.0  # gray levels: what encoding changes
@@ -105,8 +105,9 @@ def _alike(turned, prints, most=64):
 
     Of each picture, the `most` alike earlier ones.
     """
-    for start in range(0, len(prints), BLOCK):
-        block = prints[start : start + BLOCK] @ turned.T
+    rows = max(BLOCK // len(prints), 1)
+    for start in range(0, len(prints), rows):
+        block = prints[start : start + rows] @ turned.T
         for row in np.flatnonzero((block > ALIKE).any(1)):
             other = start + int(row)
             ones = np.flatnonzero(block[row, :other] > ALIKE)

@@ -14,7 +14,7 @@ from keras_gflv2.images import read_image
 THUMBNAIL = 32  # pixels
 LONGEST = 320  # pixels at which boxes are compared with what is in the picture
 MAX_BOXES = 64  # of a picture that are looked at
-KEPT_EDGES = 300  # pictures whose edges are kept, to try the boxes of other pictures on them
+KEPT_EDGES = 120  # pictures whose edges are kept, to try the boxes of other pictures on them
 
 
 @dataclasses.dataclass
@@ -88,8 +88,8 @@ def _look(record, keeps_edges):
         np.asarray(thumbnail),
         pixels.mean((0, 1)),
         min(picture.size),
-        features,
-        fits,
+        features.astype("float32"),
+        fits.astype("float32"),
         edges if keeps_edges else None,
     )
 

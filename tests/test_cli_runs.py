@@ -114,11 +114,9 @@ def test_resume_continues_with_the_saved_arguments(tmp_path, capsys):
         def on_train_batch_end(self, batch, logs=None):
             signal.raise_signal(signal.SIGTERM)
 
-    make_callbacks = train._train_callbacks
+    make_callbacks = train.train_callbacks
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            train, "_train_callbacks", lambda *args: [Interrupt(), *make_callbacks(*args)]
-        )
+        patch.setattr(train, "train_callbacks", lambda *args: [Interrupt(), *make_callbacks(*args)])
         assert cli.main([*arguments, "--output", str(parts)]) == 143
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert f"train --output {parts} --resume" in capsys.readouterr().err

@@ -239,13 +239,13 @@ def _is_valid_item(action, value):
         return False
     if action.type is None:
         return isinstance(value, str)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return False
     try:
-        action.type(str(value))
+        # A number must be written as one, a text as a text.
+        return isinstance(action.type(str(value)), str) == isinstance(value, str)
     except (ValueError, argparse.ArgumentTypeError):
         return False
-    return True
 
 
 def _is_whole_archive(path):

@@ -62,7 +62,9 @@ def _train(arguments, folder, scope, devices, stack):
         teacher = load_model(arguments.teacher) if arguments.teacher else None
         keras.utils.set_random_seed(arguments.seed)
         keras.config.set_dtype_policy(arguments.precision)
-        model, train_ds = model_and_data(arguments)
+        # A state that is there brings all weights.
+        is_new = training.read_position(folder.path) == (0, 0)
+        model, train_ds = model_and_data(arguments, load_weights=is_new)
         plan = plan_of(arguments, train_ds)
         compile_model(model, plan, arguments)
         if teacher:

@@ -1,6 +1,6 @@
 """What `train` trains on: the data, and the detector for its classes."""
 
-from keras_gflv2.cli import new_model
+from keras_gflv2.cli import backbone, new_model
 from keras_gflv2.cli.sources import (
     SHAPES_SIZE,
     adapt_model,
@@ -15,14 +15,22 @@ from keras_gflv2.cli.train_plan import recipe_of
 DEFAULT_IMAGE_SIZE = (800, 1333)
 
 
-def model_and_data(arguments):
-    """The detector for the classes of the training data, and that data."""
-    base = load_model(arguments.model) if arguments.model else None
+def model_and_data(arguments, load_weights=True):
+    """The detector for the classes of the training data, and that data.
+
+    Args:
+        arguments: of the command line; a default backbone is noted there.
+        load_weights: False where a state with all weights follows.
+    """
+    if arguments.model:
+        base, color_of = load_model(arguments.model), "padding_color"
+    else:
+        base, color_of = backbone.load(arguments, load_weights), "pixel_mean"
     image_size = arguments.image_size
     if image_size is None:
         is_shapes = parse_data(arguments.data)[0] == "shapes"
         from_nothing = SHAPES_SIZE if is_shapes else DEFAULT_IMAGE_SIZE
-        image_size = base.image_size if base else from_nothing
+        image_size = base.image_size if arguments.model else from_nothing
     image_size = tuple(image_size)
     training_size = recipe_of(arguments).image_size(*image_size)
     if arguments.scale_range:
@@ -35,7 +43,7 @@ def model_and_data(arguments):
         seed=arguments.seed,
         augmentation=_augmentation(arguments),
         class_balance=arguments.class_balance,
-        padding_color=base.padding_color if base else None,
+        padding_color=getattr(base, color_of, None),
     )
     classes = {
         "num_classes": len(train_ds.class_names),
@@ -43,8 +51,11 @@ def model_and_data(arguments):
         "image_size": image_size,
         "bounding_box_format": train_ds.bounding_box_format,
     }
-    if base is None:
-        return new_model.new_model(arguments, **classes), train_ds
+    if not arguments.model:
+        advice = backbone.advice(arguments, getattr(train_ds, "num_images", None))
+        if advice:
+            print(advice)
+        return new_model.new_model(arguments, base, **classes), train_ds
     return adapt_model(base, **classes, dtype=arguments.precision), train_ds
 
 

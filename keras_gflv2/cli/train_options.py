@@ -82,8 +82,9 @@ def _add_training(group):
     group.add_argument(
         "--recipe",
         choices=RECIPES,
-        help="1x and 2x are the paper's; finetune is for small data and a pretrained detector, "
-        "the choice with --model; scratch is for training from nothing, the choice without",
+        help="1x and 2x are the paper's; finetune is for small data and pretrained weights, the "
+        "choice with --model or a pretrained --backbone; scratch is for training from nothing, the "
+        "choice without",
     )
     group.add_argument("--epochs", type=positive_int, help="passes, if not the recipe's")
     group.add_argument(

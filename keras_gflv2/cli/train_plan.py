@@ -1,11 +1,14 @@
 """How `train` trains: the recipe for this data, the optimizer, the teacher."""
 
+from keras_gflv2.cli.backbone import is_pretrained
+
 
 def recipe_of(arguments):
     """The `Recipe` of the command line: the one asked for, or the one that fits its start."""
     from keras_gflv2 import recipes
 
-    return recipes.get(arguments.recipe or ("finetune" if arguments.model else "scratch"))
+    is_trained = arguments.model or is_pretrained(arguments)
+    return recipes.get(arguments.recipe or ("finetune" if is_trained else "scratch"))
 
 
 def plan_of(arguments, train_ds):

@@ -23,6 +23,9 @@ MAY_CHANGE = {
     "learning_rate": "it is the peak of the plan from here on",
     "checkpoint_minutes": "",
     "tensorboard": "",
+    "log": "",
+    "patience": "",
+    "time_limit": "",
     "devices": "",
 }
 # What is left of a process that was killed as it wrote.
@@ -78,7 +81,7 @@ class RunFolder:
         import keras_gflv2
 
         record = {
-            "arguments": {k: v for k, v in vars(arguments).items() if k not in TRANSIENT},
+            "arguments": self.arguments_of(arguments),
             "class_names": model.class_names,
             "versions": {
                 "keras_gflv2": keras_gflv2.__version__,
@@ -87,6 +90,11 @@ class RunFolder:
             },
         }
         write_json(self.path / "arguments.json", record)
+
+    @staticmethod
+    def arguments_of(arguments):
+        """{name: value} of the command line's arguments that are part of the run."""
+        return {k: v for k, v in vars(arguments).items() if k not in TRANSIENT}
 
     def saved_arguments(self, parser):
         """The arguments of the run as defaults for the parser of `train`.
@@ -139,6 +147,8 @@ class RunFolder:
         for name, value in vars(arguments).items():
             if name in TRANSIENT:
                 continue
+            if name not in saved and value in (None, False):
+                continue
             if name not in saved:
                 changes.append(
                     f"{self.path / 'arguments.json'} is of a version without {flag(name)}: it is "
@@ -179,18 +189,18 @@ class RunFolder:
             )
             self.best.unlink()
 
-    def best_ap(self, first_epoch):
-        """The best val_AP before an epoch, of the epoch in best.keras; None where none is."""
+    def ap_history(self, first_epoch):
+        """[(epoch, val_AP)] of the measured epochs before an epoch."""
         from keras_gflv2.training.progress import read_log
 
+        rows = [(int(row["epoch"]), _number(row.get("val_AP"))) for row in read_log(self.log)[1]]
+        return [(e, ap) for e, ap in rows if e < first_epoch and ap is not None and ap >= 0]
+
+    def best_ap(self, first_epoch):
+        """The best val_AP before an epoch, of the epoch in best.keras; None where none is."""
         if not self.best.is_file():
             return None
-        values = [
-            _number(row.get("val_AP"))
-            for row in read_log(self.log)[1]
-            if int(row["epoch"]) < first_epoch
-        ]
-        return max((value for value in values if value is not None), default=None)
+        return max((ap for _, ap in self.ap_history(first_epoch)), default=None)
 
     # === What it ends with ===
 
@@ -220,6 +230,11 @@ class RunFolder:
             f"curves.png, arguments.json and the state of the training to {self.path}"
         )
 
+    def small_files(self):
+        """Pictures, numbers and arguments of a run that has ended."""
+        names = ("arguments.json", "log.csv", "curves.png", "detections.png")
+        return [self.path / name for name in names if (self.path / name).is_file()]
+
 
 def _is_valid(action, value):
     """Whether a value from JSON could have come from the command line."""
@@ -228,7 +243,8 @@ def _is_valid(action, value):
     if action.nargs == 0:  # a flag
         return isinstance(value, bool)
     if action.nargs is not None:
-        if not isinstance(value, list) or len(value) != action.nargs:
+        is_counted = isinstance(action.nargs, int)
+        if not isinstance(value, list) or (is_counted and len(value) != action.nargs):
             return False
         return all(_is_valid_item(action, item) for item in value)
     return _is_valid_item(action, value)

@@ -2,13 +2,13 @@
 
 import contextlib
 import io
+import time
 
-from keras_gflv2.cli import new_model, train_options
+from keras_gflv2.cli import new_model, train_callbacks, train_options
 from keras_gflv2.cli.arguments import flag
 from keras_gflv2.cli.devices import launch_processes, launches_processes, use_devices
 from keras_gflv2.cli.run_folder import RunFolder
 from keras_gflv2.cli.sources import DATA_HELP, load_model
-from keras_gflv2.cli.train_callbacks import train_callbacks
 from keras_gflv2.cli.train_data import check_data, count_of, model_and_data, validation_data
 from keras_gflv2.cli.train_options import DISTILLATION
 from keras_gflv2.cli.train_plan import compile_model, plan_of, take_teacher
@@ -22,7 +22,9 @@ def run(arguments):
     """Trains a detector and writes everything of the run to one folder."""
     if not arguments.data:
         raise ValueError(f"--data is missing. Expected: {DATA_HELP}")
+    began = time.monotonic()
     new_model.check_arguments(arguments)
+    train_callbacks.check_arguments(arguments)
     for name in DISTILLATION:
         if getattr(arguments, name) and not arguments.teacher:
             raise ValueError(f"{flag(name)} is for distillation: name a --teacher, too.")
@@ -47,10 +49,10 @@ def run(arguments):
             stack.enter_context(folder.claim(arguments.resume))
         for line in getattr(arguments, "changes", ()):
             print(line)
-        _train(arguments, folder, scope, devices, stack)
+        _train(arguments, folder, scope, devices, stack, began)
 
 
-def _train(arguments, folder, scope, devices, stack):
+def _train(arguments, folder, scope, devices, stack, began):
     import keras
 
     from keras_gflv2 import training
@@ -89,18 +91,29 @@ def _train(arguments, folder, scope, devices, stack):
             f"; continue with: keras-gflv2 train --output {folder.path} --resume"
         )
     print(f"Training from step {step} of epoch {epoch + 1}.")
-    training.fit(
-        model,
-        train_ds,
-        folder.path,
-        plan.epochs,
-        seconds=60 * arguments.checkpoint_minutes,
-        callbacks=train_callbacks(folder, val_ds, epoch, arguments, chief),
-        verbose=arguments.verbose,
-    )
+    experiments = train_callbacks.experiment_logs(folder, arguments) if chief else []
+    limit = arguments.time_limit and began + arguments.time_limit - time.monotonic()
+    try:
+        training.fit(
+            model,
+            train_ds,
+            folder.path,
+            plan.epochs,
+            seconds=60 * arguments.checkpoint_minutes,
+            time_limit=limit,
+            callbacks=train_callbacks.train_callbacks(
+                folder, val_ds, epoch, arguments, chief, experiments
+            ),
+            verbose=arguments.verbose,
+        )
+    except training.TimeIsUp:
+        print(f"stopped by --time-limit{getattr(arguments, 'when_interrupted', '')}")
+        return
     if chief:
         with in_this_process():
             folder.write_models(model, val_ds)
+        for log in experiments:
+            log.add_files(folder.small_files())
     wait_for_all(model)  # The end of one process ends the others.
 
 

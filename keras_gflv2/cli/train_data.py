@@ -67,13 +67,21 @@ def validation_data(arguments, model):
 
 
 def _augmentation(arguments):
+    """The `Augmentation` of the options; they are noted in `arguments`, for a run that goes on."""
     from keras_gflv2.data import Augmentation
 
-    values = {name: getattr(arguments, name) for name in AUGMENTATIONS}
+    given = {name: getattr(arguments, name) for name in AUGMENTATIONS}
+    given = {name: value for name, value in given.items() if value is not None}
+    if "scale" in given:
+        given["scale"] = tuple(given["scale"])
     epochs = arguments.epochs or recipe_of(arguments).epochs
     # The last quarter sees images as they are in use.
-    mosaic_epochs = epochs - epochs // 4
-    return Augmentation(**{**values, "scale": tuple(values["scale"])}, mosaic_epochs=mosaic_epochs)
+    given["mosaic_epochs"] = epochs - epochs // 4
+    preset = arguments.augment
+    augmentation = Augmentation.preset(preset, **given) if preset else Augmentation(**given)
+    for name in AUGMENTATIONS:
+        setattr(arguments, name, getattr(augmentation, name))
+    return augmentation
 
 
 def check_data(model, train_ds, val_ds):

@@ -4,6 +4,7 @@ from keras_gflv2.cli import new_model
 from keras_gflv2.cli.arguments import (
     add_image_size,
     add_verbose,
+    duration,
     flag,
     positive_float,
     positive_int,
@@ -11,6 +12,7 @@ from keras_gflv2.cli.arguments import (
 from keras_gflv2.cli.sources import DATA_HELP
 
 RECIPES = ("1x", "2x", "finetune", "scratch")
+LOGS = ("tensorboard", "wandb", "mlflow")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 AUGMENTATIONS = {
@@ -25,7 +27,12 @@ AUGMENTATIONS = {
     "hue": "largest rotation in turns, up to 0.5",
     "mosaic": "probability that an image is put together from parts of four, in all epochs but the "
     "last quarter",
+    "mixup": "probability that another image is mixed with one that is no mosaic, in the same "
+    "epochs",
+    "erase": "probability that a part of the image is painted over",
 }
+# The names of `Augmentation.preset`, which cannot be asked without importing TensorFlow.
+AUGMENTATION_PRESETS = ("none", "light", "strong")
 DISTILLATION = {
     "temperature": "of the teacher's and the student's distributions; 10 if not given",
     "distillation_weight": "of the distance between them in the loss; 0.25 if not given",
@@ -55,19 +62,15 @@ def _add_data(group):
         metavar=("MIN", "MAX"),
         help="multi-scale training: the short side is drawn from this range instead",
     )
-    for name, text in AUGMENTATIONS.items():
-        if name != "scale":
-            default = 0.5 if name == "horizontal_flip" else 0.0
-            group.add_argument(flag(name), type=float, default=default, help=text)
     group.add_argument(
-        "--scale",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        default=(1.0, 1.0),
-        help=AUGMENTATIONS["scale"],
+        "--augment",
+        choices=AUGMENTATION_PRESETS,
+        help="how much images are changed at random (docs/training.md says by what); if not given, "
+        "half of them are mirrored; the options below replace single parts of it",
     )
-
+    for name, text in AUGMENTATIONS.items():
+        options = {"nargs": 2, "metavar": ("LOW", "HIGH")} if name == "scale" else {}
+        group.add_argument(flag(name), type=float, help=text, **options)
     group.add_argument(
         "--class-balance",
         type=float,
@@ -138,10 +141,25 @@ def _add_run(group):
         "--checkpoint-minutes", type=float, default=5.0, help="between checkpoints of an epoch"
     )
     group.add_argument(
-        "--tensorboard",
-        action="store_true",
-        help="write logs and detections for TensorBoard to RUN_DIR/tensorboard",
+        "--patience",
+        type=positive_int,
+        metavar="EPOCHS",
+        help="end the training when the validation AP has not risen for so many epochs",
     )
+    group.add_argument(
+        "--time-limit",
+        type=duration,
+        metavar="TIME",
+        help="stop after 8h, 90m, 1h30m or so many minutes, with the state saved for --resume",
+    )
+    group.add_argument(
+        "--log",
+        nargs="+",
+        choices=LOGS,
+        help="where else to log every epoch: tensorboard to RUN_DIR/tensorboard, with detections; "
+        "wandb and mlflow where their environment variables say",
+    )
+    group.add_argument("--tensorboard", action="store_true", help="the same as --log tensorboard")
     group.add_argument(
         "--dry-run", action="store_true", help="check all data and say what would be done"
     )

@@ -1,7 +1,7 @@
 """The tables and the figure of docs/speed.md: this package beside plain PyTorch and KerasHub.
 
     python benchmarks/speed.py                  # about 15 minutes on two cores; --quick for a look
-    python benchmarks/speed.py --readme         # writes the tables into README.md, measures nothing
+    python benchmarks/speed.py --pages          # writes the tables into the pages, measures nothing
 
 Groups of measurements run one after another, and what was measured stands in benchmarks/speed.csv
 after each: a run that was stopped goes on where it was (`--restart` measures its groups again).
@@ -206,8 +206,8 @@ def named(size):
 # === Files ===
 
 
-def write_tables(rows, file, readme):
-    """A file of Markdown, and the same between the marks of README.md if asked for."""
+def write_tables(rows, file, pages):
+    """A file of Markdown; if asked for, docs/speed.md has the same and README.md one table."""
     if not rows:
         return
     shown = [row for row in rows if row["group"] in ("large", "training", "small")]
@@ -216,12 +216,17 @@ def write_tables(rows, file, readme):
         parts += [report.markdown(shown), report.described(shown)]
     text = "\n\n".join(part for part in parts if part) + "\n"
     file.write_text(text, encoding="utf-8")
-    if readme:
-        page = ROOT / "README.md"
-        content = page.read_text(encoding="utf-8")
-        assert MARKED.search(content), "README.md has no place for it"
-        page.write_text(MARKED.sub(lambda m: m[1] + text + m[2], content), encoding="utf-8")
+    if pages:
+        large = [row for row in shown if row["group"] == "large"]
+        _write_between_marks(ROOT / "docs" / "speed.md", text)
+        _write_between_marks(ROOT / "README.md", report.markdown(large) + "\n")
     print(text)
+
+
+def _write_between_marks(page, text):
+    content = page.read_text(encoding="utf-8")
+    assert MARKED.search(content), f"{page} has no place for it"
+    page.write_text(MARKED.sub(lambda m: m[1] + text + m[2], content), encoding="utf-8")
 
 
 def main():
@@ -230,13 +235,13 @@ def main():
     parser.add_argument("--restart", action="store_true", help="measure these groups again")
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
     parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--readme", action="store_true", help="write README.md; measure nothing")
+    parser.add_argument("--pages", action="store_true", help="write the pages; measure nothing")
     arguments = parser.parse_args()
 
     rows = report.read_csv(arguments.output)
     if arguments.restart:
         rows = [row for row in rows if row["group"] not in arguments.groups]
-    if not arguments.readme:
+    if not arguments.pages:
         with tempfile.TemporaryDirectory() as folder:
             plan = Plan(arguments.quick, Path(folder))
             for name in arguments.groups:
@@ -248,7 +253,7 @@ def main():
         rows = report.read_csv(arguments.output)
         is_final = arguments.output == OUTPUT
         speed_plot.draw(rows, FIGURE if is_final else arguments.output.with_suffix(".svg"))
-    write_tables(rows, arguments.output.with_suffix(".md"), arguments.readme)
+    write_tables(rows, arguments.output.with_suffix(".md"), arguments.pages)
 
 
 if __name__ == "__main__":

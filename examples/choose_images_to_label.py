@@ -11,9 +11,11 @@ For a detection of confidence p whose sides have the standard deviations s (its 
 H(p), the binary entropy, is what the answer "there is an object" or "there is none" tells. If there
 is one, a side that is normal with the deviation s and labeled with the noise LABEL_NOISE * size
 (size is the width or height of the box) is worth its mutual information with the label. The gain of
-an image is the sum over its detections, for labels that cost as much for each image, or with
-`--per object` the mean, for labels that cost as much for each object. Objects of which the detector
-has no idea count for nothing, and its confidence is taken for a probability.
+an image is the sum over its detections, for labels that cost as much for each image. With
+`--per object` it is their mean, for labels that cost as much for each object, and with `--per
+class` a bit about a class counts the more, the fewer bits all images together hold about it: AP is
+the mean over classes, of which a sum over detections sees the common ones alone. Objects of which
+the detector has no idea count for nothing, and its confidence is taken for a probability.
 
 `--simulate` hides the labels of a Pascal VOC folder and measures what that is worth: it trains on a
 small random set, labels more images by their gain or at random, trains on, and appends AP as a row
@@ -37,6 +39,7 @@ from keras_gflv2.data import Augmentation
 
 LABEL_NOISE = 0.05  # how far labels of people are off, as a share of the size of the box
 SCORE_THRESHOLD = 0.05
+PER = ("image", "object", "class")
 # The simulation: shares of the images that are labeled, and the training of all rows.
 FIRST_SHARE, LAST_SHARE = 0.1, 0.25
 IMAGE_SIZE, BATCH_SIZE = (144, 192), 4
@@ -65,9 +68,7 @@ def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="a detector with distributions, as of keras-gflv2 predict")
     parser.add_argument("--images", nargs="+", type=Path, help="image files or folders of them")
-    parser.add_argument(
-        "--per", choices=("image", "object"), default="image", help="cost of labels"
-    )
+    parser.add_argument("--per", choices=PER, default="image", help="what gains are summed over")
     parser.add_argument("--count", type=int, help="write only so many images")
     parser.add_argument("--output", type=Path, required=True, help="CSV file")
     parser.add_argument("--simulate", type=Path, metavar="VOC_DIR", help="folder of Pascal VOC")
@@ -83,11 +84,15 @@ def parse(arguments):
 
 
 def gains_of(model, paths, per="image"):
-    """Expected gain (n,) in bits of the labels of images."""
+    """Expected gain (n,) of the labels of images: bits, or with "class" the share of all gain."""
     found = model.detect(paths, score_threshold=SCORE_THRESHOLD)
     if "uncertainties" not in found[0]:
         raise ValueError("The detector needs boxes as general distributions, such as GFLV2's.")
     gains = [detection_gains(f["confidence"], f["boxes"], f["uncertainties"]) for f in found]
+    if per == "class":
+        count = 1 + max((int(f["classes"].max()) for f in found if len(f["classes"])), default=0)
+        sums = [np.bincount(f["classes"], g, minlength=count) for f, g in zip(found, gains)]
+        return (sums / np.maximum(np.sum(sums, axis=0), 1e-12)).mean(axis=1)
     return np.array([g.sum() if per == "image" else g.sum() / max(len(g), 1) for g in gains])
 
 
@@ -134,10 +139,15 @@ def by_gain_per_object(model, paths, count, rng):
     return np.argsort(-gains_of(model, paths, "object"), kind="stable")[:count]
 
 
+def by_gain_per_class(model, paths, count, rng):
+    return np.argsort(-gains_of(model, paths, "class"), kind="stable")[:count]
+
+
 STRATEGIES = {
     "random": at_random,
     "gain per image": by_gain_per_image,
     "gain per object": by_gain_per_object,
+    "gain per class": by_gain_per_class,
 }
 
 
@@ -155,7 +165,8 @@ def simulate(directory, output, seeds, strategies):
         if not weights.exists():
             model, row = train(directory, names[:first], seed, FIRST_EPOCHS)
             model.save_weights(weights)
-            append(output, {"strategy": "first set", "seed": seed, **row})
+            if ("first set", seed) not in done:
+                append(output, {"strategy": "first set", "seed": seed, **row})
         model = build(3)
         model.load_weights(weights)
         unlabeled = names[first:]

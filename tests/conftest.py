@@ -1,6 +1,7 @@
 """Settings of every test run, and what is built once for all tests of it (see `common.py`)."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,13 @@ os.environ.setdefault(
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 TESTS = Path(__file__).parent
+# JAX compiles the same program for each of many equal models: once is enough, for all processes and
+# for the next run.
+COMPILED = TESTS.parent / ".pytest_cache" / "jax"
+COMPILED_BYTES = 2**30  # JAX's own limit would look at all files for each that it writes
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # Files and tf.data pipelines do not touch the backend: the suite on TensorFlow runs them.
 WITHOUT_BACKEND = {"data", "checkpoints", "reproduction", "test_common.py", "test_images.py"}
 WITHOUT_BACKEND |= {"test_structure.py", "test_visualization.py", "test_speed_tables.py"}
@@ -22,6 +30,8 @@ def pytest_cmdline_main(config):
     """With pytest-xdist folders run in two processes: most of a test is one thread of Python."""
     if "PYTEST_XDIST_WORKER" in os.environ:  # this is one of the two
         return
+    if sum(file.stat().st_size for file in COMPILED.glob("*")) > COMPILED_BYTES:
+        shutil.rmtree(COMPILED)
     if getattr(config.option, "numprocesses", 0) is not None or config.option.usepdb:
         return
     if any(Path(argument).is_dir() for argument in config.args):

@@ -93,6 +93,21 @@ def test_images_are_ranked_by_what_labels_cost(choosing):
     assert per_image[2] == per_object[2] == 0
 
 
+class OfClasses(Unsure):
+    """Finds in each image, a list, objects of these classes."""
+
+    def detect(self, images, score_threshold):
+        found = super().detect([len(classes) for classes in images], score_threshold)
+        return [{**f, "classes": np.int32(classes)} for f, classes in zip(found, images)]
+
+
+def test_with_classes_alike_a_rare_one_is_worth_more(choosing):
+    """All of the second class is in one image, the first is spread over two, evenly."""
+    gains = choosing.gains_of(OfClasses(), [[0, 0], [1, 1], [0, 0], []], "class")
+    np.testing.assert_allclose(gains, [0.25, 0.5, 0.25, 0])
+    assert choosing.gains_of(OfClasses(), [[]], "class") == [0]
+
+
 def test_images_to_label_are_written_with_their_rank(choosing, nano, tmp_path, capsys):
     from PIL import Image
     from serving.conftest import cells

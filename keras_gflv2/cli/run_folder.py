@@ -74,8 +74,14 @@ class RunFolder:
 
     # === What it began with ===
 
-    def write_record(self, arguments, model):
-        """Writes arguments.json: everything needed to repeat the run."""
+    def write_record(self, arguments, model, datasets=None):
+        """Writes arguments.json: everything needed to repeat the run.
+
+        Args:
+            arguments: of the command line.
+            model: the detector.
+            datasets: {split: dataset or None}, whose images and boxes are noted.
+        """
         import keras
 
         import keras_gflv2
@@ -83,6 +89,11 @@ class RunFolder:
         record = {
             "arguments": self.arguments_of(arguments),
             "class_names": model.class_names,
+            "data": {
+                split: _counts(dataset, model.class_names)
+                for split, dataset in (datasets or {}).items()
+                if dataset is not None
+            },
             "versions": {
                 "keras_gflv2": keras_gflv2.__version__,
                 "keras": keras.__version__,
@@ -234,6 +245,15 @@ class RunFolder:
         """Pictures, numbers and arguments of a run that has ended."""
         names = ("arguments.json", "log.csv", "curves.png", "detections.png")
         return [self.path / name for name in names if (self.path / name).is_file()]
+
+
+def _counts(dataset, class_names):
+    """Images and boxes of a dataset, None where a stream does not know them."""
+    boxes = getattr(dataset, "box_counts", None)
+    return {
+        "images": getattr(dataset, "num_images", None),
+        "boxes": None if boxes is None else dict(zip(class_names, boxes)),
+    }
 
 
 def _is_valid(action, value):

@@ -85,8 +85,8 @@ def _train(arguments, folder, scope, devices, stack, began):
     epoch, step = training.read_position(folder.path)
     if chief:
         folder.clear_leftovers()
-        arguments.epochs = plan.epochs
-        folder.write_record(arguments, model)
+        arguments.epochs, arguments.recipe = plan.epochs, plan.recipe.name
+        folder.write_record(arguments, model, {"train": train_ds, "validation": val_ds})
         arguments.when_interrupted = (
             f"; continue with: keras-gflv2 train --output {folder.path} --resume"
         )

@@ -60,7 +60,7 @@ def build_dataset(
         `tf.data.Dataset` of `{"images", "bounding_boxes": {"boxes", "classes", "ignored", "areas"},
         "image_sizes", "original_sizes", "image_ids"}` with the attributes `class_names`,
         `bounding_box_format`, `padding_color`, `category_ids`, `image_ids`, `file_names`,
-        `num_images`, `report`;
+        `num_images`, `box_counts` of the classes, `report`;
         to resume, `set_epoch(epoch, step=0)` makes the next pass that of the given epoch from a
         step on, and `from_position(epoch, step)` returns the dataset of that one pass, with its
         length; `images_of(epoch, step)` gives the indices of a batch's images, in all processes;
@@ -112,6 +112,7 @@ def dataset_of(records, report, options, *, class_names, category_ids=None, imag
         "image_ids": image_ids,
         "file_names": [record.name for record in records],
         "num_images": len(records),
+        "box_counts": count_boxes(records, len(class_names)),
         "digest": records_digest(records),
         "report": report.as_dict(records),
         "set_epoch": sampler.set_position,
@@ -143,6 +144,14 @@ def attach_attributes(dataset, **attributes):
     for name, value in attributes.items():
         setattr(dataset, name, value)
     return dataset
+
+
+def count_boxes(records, num_classes):
+    """How many boxes each class has, those to be ignored left out: a list of ints."""
+    counts = np.zeros(num_classes, "int64")
+    for record in records:
+        counts += np.bincount(record.classes[record.ignored == 0], minlength=num_classes)
+    return counts.tolist()
 
 
 def _repeats(records, num_classes, class_balance):

@@ -95,11 +95,7 @@ def as_pretrained(backbone, frozen_stages=FROZEN_STAGES):
 
 def _load_keras_cv(name, load_weights):
     keras_cv = _import("keras_cv")
-    known = {}
-    for _, cls in inspect.getmembers(keras_cv.models, inspect.isclass):
-        if issubclass(cls, keras_cv.models.Backbone):
-            known.update(cls.presets)
-    handle = _handle(name, known, "KerasCV")
+    handle = place_of(name, presets_of_keras_cv(keras_cv), "KerasCV")
     # KerasCV trains on pixels in 0..1. Its presets divide by 255 themselves; other folders may not.
     options = {"load_weights": load_weights and None, "include_rescaling": True}
     backbone = _fetch(keras_cv.models.Backbone.from_preset, handle, name, **options)
@@ -108,7 +104,7 @@ def _load_keras_cv(name, load_weights):
 
 def _load_keras_hub(name, load_weights):
     keras_hub = _import("keras_hub")
-    preset = _handle(name, keras_hub.models.Backbone.presets, "KerasHub")
+    preset = place_of(name, keras_hub.models.Backbone.presets, "KerasHub")
     backbone = _fetch(
         keras_hub.models.Backbone.from_preset, preset, name, load_weights=load_weights
     )
@@ -128,7 +124,16 @@ def _import(library):
         raise ImportError(f"{library}:NAME needs {package}: pip install {package}") from error
 
 
-def _handle(name, known, library):
+def presets_of_keras_cv(keras_cv):
+    """{name: record} of the presets of all its backbones."""
+    known = {}
+    for _, cls in inspect.getmembers(keras_cv.models, inspect.isclass):
+        if issubclass(cls, keras_cv.models.Backbone):
+            known.update(cls.presets)
+    return known
+
+
+def place_of(name, known, library):
     """Where a preset's files are: of a known name its handle; folders and handles are kept."""
     if name in known:
         # KerasCV's video models have none.

@@ -31,7 +31,8 @@ MAY_CHANGE = {
 # What is left of a process that was killed as it wrote.
 LEFTOVERS = (
     ".lock", ".probe", ".state.weights.h5", ".best.keras", ".model.keras", ".log.csv",
-    ".curves.png", ".detections.png", ".arguments.json", ".preset", ".preset.old",
+    ".curves.png", ".detections.png", ".arguments.json", ".experiments.json", ".preset",
+    ".preset.old",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 from common import small_model, to_numpy
 
 import keras_gflv2
-from keras_gflv2.backbones import NormalizedBackbone, load_backbone
+from keras_gflv2.backbones import NormalizedBackbone, load_backbone, loading
 from keras_gflv2.checkpoints import DownloadError
 
 keras_cv = pytest.importorskip("keras_cv")
@@ -161,6 +161,24 @@ def test_own_presets_are_loaded_with_the_stem_and_first_stage_frozen():
     assert (backbone.frozen_stages, backbone.batch_norm_statistics) == (1, "running")
     backbone = load_backbone("res2net101_v1d_imagenet", load_weights=False, frozen_stages=-1)
     assert isinstance(backbone, keras_gflv2.backbones.Res2Net) and backbone.frozen_stages == -1
+
+
+PYRAMIDS = "CSPNet DenseNet EfficientNet ResNet RetinaNet".split()
+
+
+def test_every_preset_with_maps_has_a_place_to_come_from():
+    """ImageNet's and COCO's, by the names that their libraries list."""
+    from keras_cv.src.models.backbones.backbone_presets import backbone_presets_with_weights
+
+    known = loading.presets_of_keras_cv(keras_cv)
+    names = [name for name in backbone_presets_with_weights if "videoswin" not in name]
+    assert {"resnet50_imagenet", "yolo_v8_s_backbone_coco"} <= set(names) <= set(known)
+    places = [loading.place_of(name, known, "KerasCV") for name in names]
+    for kind in PYRAMIDS:
+        presets = getattr(keras_hub.models, f"{kind}Backbone").presets
+        assert presets
+        places += [loading.place_of(name, presets, "KerasHub") for name in presets]
+    assert all(place.startswith("kaggle://keras/") for place in places)
 
 
 def test_names_that_are_none():

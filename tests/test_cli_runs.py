@@ -14,7 +14,7 @@ from cli_commands import DATA, TINY, fails
 from PIL import Image
 
 from keras_gflv2 import cli
-from keras_gflv2.cli import evaluate, predict, sources, train
+from keras_gflv2.cli import evaluate, predict, sources, train_callbacks
 from keras_gflv2.cli.run_folder import RunFolder
 from keras_gflv2.evaluation.coco import METRIC_NAMES
 from keras_gflv2.training.lock import LOCK_NAME
@@ -114,10 +114,10 @@ def test_resume_continues_with_the_saved_arguments(tmp_path, capsys):
         def on_train_batch_end(self, batch, logs=None):
             signal.raise_signal(signal.SIGTERM)
 
-    make_callbacks = train._train_callbacks
+    make_callbacks = train_callbacks.train_callbacks
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            train, "_train_callbacks", lambda *args: [Interrupt(), *make_callbacks(*args)]
+            train_callbacks, "train_callbacks", lambda *args: [Interrupt(), *make_callbacks(*args)]
         )
         assert cli.main([*arguments, "--output", str(parts)]) == 143
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

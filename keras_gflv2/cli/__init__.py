@@ -1,5 +1,5 @@
 """The command line: `keras-gflv2 demo | data | train | evaluate | calibrate | predict | export |
-benchmark | figures | convert | presets`.
+benchmark | figures | convert | presets | push`.
 
 Each subcommand is a module with `NAME`, `HELP` (one line), `add_arguments(parser)` and
 `run(arguments)`; a new one is a module in `COMMANDS`. Functions that run import what they need
@@ -22,6 +22,7 @@ from keras_gflv2.cli import (
     figures,
     predict,
     presets,
+    push,
     train,
 )
 from keras_gflv2.cli.errors import USER_ERRORS, user_message
@@ -39,6 +40,7 @@ COMMANDS = (
     figures,
     convert,
     presets,
+    push,
 )
 
 EXIT_USER_ERROR = 2

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import re
 
 from keras_gflv2.files import written_whole
 
@@ -81,6 +82,20 @@ def positive_float(text):
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
     return value
+
+
+def duration(text):
+    """Type of an argument: seconds, from 8h, 90m, 1h30m or a number of minutes."""
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
+    try:
+        if not found:
+            return 60.0 * positive_float(text)
+        hours, minutes, seconds = (int(part or 0) for part in found.groups())
+        return positive_float(str(3600 * hours + 60 * minutes + seconds))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"must be like 8h, 90m or 1h30m, or a number of minutes, got {text!r}"
+        ) from None
 
 
 def fraction(text):

@@ -64,8 +64,8 @@ def load_tfds(
     if not streaming:
         records = features.read_records(split, report)
         return dataset_of(Annotations(records, features.class_names, report), options)
-    if options.augmentation and options.augmentation.mosaic:
-        raise ValueError("`mosaic` needs a dataset in memory: pass `streaming=False`.")
+    if options.augmentation and options.augmentation.mixes:
+        raise ValueError("`mosaic` and `mixup` need a dataset in memory: pass `streaming=False`.")
     if options.class_balance:
         raise ValueError("`class_balance` needs a dataset in memory: pass `streaming=False`.")
     if options.subset:

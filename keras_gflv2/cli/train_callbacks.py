@@ -14,7 +14,9 @@ def check_arguments(arguments):
     if arguments.patience and not arguments.validation_data:
         raise ValueError("--patience goes by the AP of --validation-data: name that, too.")
     for name in logs_of(arguments):
-        if importlib.util.find_spec(name) is None:
+        found = importlib.util.find_spec(name)
+        # Without an origin it is a folder of this name: each service writes one where it runs.
+        if found is None or found.origin is None:
             raise ImportError(f"--log {name} needs {name}: pip install 'keras-gflv2[{name}]'.")
 
 

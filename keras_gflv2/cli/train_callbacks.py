@@ -19,7 +19,9 @@ def check_arguments(arguments):
             "--validation-fraction of --data."
         )
     for name in logs_of(arguments):
-        if importlib.util.find_spec(name) is None:
+        found = importlib.util.find_spec(name)
+        # Without an origin it is a folder of this name: each service writes one where it runs.
+        if found is None or found.origin is None:
             raise ImportError(f"--log {name} needs {name}: pip install 'keras-gflv2[{name}]'.")
 
 

@@ -37,6 +37,7 @@ def run(arguments):
     from keras_gflv2.evaluation import coco
     from keras_gflv2.evaluation.detections import category_ids_of, detect_dataset
 
+    arguments.when_interrupted = "; nothing was written"
     model = load_model(arguments.model)
     dataset = evaluation_data(arguments.data, model, arguments)
     detector = with_views(model, arguments)

@@ -1,13 +1,12 @@
 """Ctrl-C and SIGTERM: a training ends where it can go on."""
 
-import contextlib
 import os
 import signal
 import threading
 
 from keras_gflv2.replicas import process_position
+from keras_gflv2.signals import SIGNALS, exit_on, stopped_by
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # How long the processes of one training wait for each other once they have to end.
 PATIENCE = 60.0
 
@@ -59,27 +58,4 @@ class Interruption:
         os._exit(128 + self.signal)
 
 
-def stopped_by(number):
-    """The exception for a signal: KeyboardInterrupt, or SystemExit with the code of shells."""
-    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
-
-
-def _exit_on(number, frame):
-    raise stopped_by(number)
-
-
-_DEFAULTS = (signal.SIG_DFL, signal.default_int_handler, _exit_on)
-
-
-@contextlib.contextmanager
-def exits_on_sigterm():
-    """Within it SIGTERM raises SystemExit(143), so that whatever is open is closed."""
-    in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _exit_on)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+_DEFAULTS = (signal.SIG_DFL, signal.default_int_handler, exit_on)

@@ -154,12 +154,13 @@ def _merge_class(found, owners, cut, is_seen_elsewhere):
     whole = np.flatnonzero(~is_cut)
     whole = whole[_surest(boxes[whole], confidence[whole], owners[whole])]
     pieces = [i for i in np.flatnonzero(is_cut) if not _is_seen_whole(i, whole, found, owners)]
-    groups = _connected(np.array(pieces, int), found, owners, cut)
-    groups = [group for group in groups if len(group) > 1 or not is_seen_elsewhere[group[0]]]
-    joined = [_join(group, found, cut) for group in groups]
     result = {name: value[whole] for name, value in found.items()}
-    for one in sorted(joined, key=lambda one: -one["confidence"]):
-        if not _same(one["boxes"], result["boxes"]).any():
+    groups = _connected(np.array(pieces, int), found, owners, cut)
+    # Those that are whole now first: what is still cut may be a part of them.
+    for group in sorted(groups, key=lambda g: (cut[g].all(axis=0).any(), -confidence[g].max())):
+        one = _join(group, found, cut)
+        is_lost = cut[group].all(axis=0).any() and is_seen_elsewhere[group].all()
+        if not is_lost and not _same(one["boxes"], result["boxes"]).any():
             result = {name: np.concatenate([v, one[name][None]]) for name, v in result.items()}
     return result
 

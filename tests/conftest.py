@@ -13,8 +13,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 TESTS = Path(__file__).parent
 # Files and tf.data pipelines do not touch the backend: the suite on TensorFlow runs them.
-WITHOUT_BACKEND = {"data", "checkpoints", "reproduction", "test_common.py", "test_images.py"}
-WITHOUT_BACKEND |= {"test_structure.py", "test_visualization.py", "test_speed_tables.py"}
+WITHOUT_BACKEND = {"data", "checkpoints", "inputs", "reproduction", "test_common.py"}
+WITHOUT_BACKEND |= {"test_images.py", "test_structure.py", "test_tiles.py"}
+WITHOUT_BACKEND |= {"test_visualization.py", "test_speed_tables.py"}
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -124,10 +124,10 @@ def _report(message):
 
 
 def parse_arguments(argv):
-    """The namespace of one subcommand; with --resume, the saved arguments are its defaults."""
+    """The namespace of one subcommand; of train --resume, saved arguments are the defaults."""
     parser, subparsers = build_parser()
     arguments = parser.parse_args(argv)
-    if getattr(arguments, "resume", False):
+    if arguments.command == train.NAME and arguments.resume:
         folder, subparser = RunFolder(arguments.output), subparsers[arguments.command]
         saved = folder.saved_arguments(subparser)
         subparser.set_defaults(**saved)

@@ -239,7 +239,7 @@ class Unreadable:
             some = ", ".join(self.skipped[:5]) + (", ..." if len(self.skipped) > 5 else "")
             print(f"Skipped {len(self.skipped)} files that are not images: {some}")
         if self.named:
-            others = f" All others are done: {num_images} images." if num_images else ""
+            others = f" All others are done: {num_images}." if num_images else ""
             more = f" (and {len(self.named) - 1} more)" if len(self.named) > 1 else ""
             raise ValueError(f"{self.named[0]}{more}{others}")
         if not num_images:

@@ -15,18 +15,6 @@ SCHEMES = ("http", "https")
 UNKNOWN_TYPES = ("application/octet-stream", "binary/octet-stream", "")
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to http: and https: alone."""
-
-    def redirect_request(self, request, file, code, message, headers, url):
-        if not is_address(url):
-            raise ValueError(f"{request.full_url} leads to {url}, which is not followed.")
-        return super().redirect_request(request, file, code, message, headers, url)
-
-
-_opener = urllib.request.build_opener(_Redirects)
-
-
 def is_address(name):
     """Whether a name is an http: or https: address."""
     return urllib.parse.urlsplit(str(name)).scheme in SCHEMES
@@ -45,7 +33,7 @@ def fetch(address):
     request = urllib.request.Request(address, headers={"User-Agent": "keras-gflv2"})
     end = time.monotonic() + PATIENCE
     try:
-        with _opener.open(request, timeout=TIMEOUT) as response:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
             _check_headers(address, response.headers)
             content = bytearray()
             while block := response.read(BLOCK):

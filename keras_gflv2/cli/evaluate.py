@@ -54,6 +54,8 @@ def run(arguments):
             f"Wrote {len(results)} detections to {output} and the metrics to "
             f"{output.with_suffix('.metrics.json')}"
         )
+    else:
+        print("Nothing was written: --output FILE.json keeps detections and metrics.")
 
 
 def format_metrics(metrics):

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from common import to_numpy
+from keras import ops
 from PIL import Image
 from serving.conftest import cells
 
@@ -13,7 +15,8 @@ def matched(found, wanted, threshold=0.5):
     """Fraction of the surer detections that are there with IoU above 0.7, of the same class."""
     sure = wanted.rows(wanted["confidence"] > threshold)
     assert len(sure["boxes"]) >= 5
-    overlaps = np.asarray(iou(sure["boxes"][:, None], found["boxes"][None]))
+    ours, theirs = (ops.convert_to_tensor(one["boxes"]) for one in (sure, found))
+    overlaps = to_numpy(iou(ours[:, None], theirs[None]))
     overlaps = overlaps * (sure["classes"][:, None] == found["classes"][None])
     return (overlaps.max(axis=1) > 0.7).mean()
 

@@ -17,8 +17,8 @@ WITH_CLASSES = (
 )
 # Imported by no module that has such a class, so that they may be half imported themselves when
 # one of these, which they import, brings the others.
-ABOVE = {"benchmarking", "cli", "data", "evaluation", "files", "images", "intervals"}
-ABOVE |= {"reproduction", "serving", "visualization"}
+ABOVE = {"benchmarking", "cli", "data", "detections", "evaluation", "files", "images", "inputs"}
+ABOVE |= {"intervals", "reproduction", "serving", "signals", "tiles", "visualization"}
 
 
 def import_classes():

@@ -58,7 +58,8 @@ def add_verbose(parser):
         type=int,
         choices=(0, 1, 2),
         default=1,
-        help="1 for progress bars, 2 for a line an epoch, 0 for results alone",
+        help="0 for results alone, 1 for progress bars, 2 for a line an epoch instead and for what "
+        "TensorFlow, XLA and CUDA say",
     )
 
 
@@ -71,6 +72,14 @@ def positive_int(text):
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
     return int(text)
+
+
+def sides(text):
+    """Type of an argument: a tuple of two sides in pixels as in 240x320, or of one."""
+    found = tuple(int(side) if side.isdigit() else 0 for side in text.split("x"))
+    if min(found) < 1 or len(found) > 2:
+        raise argparse.ArgumentTypeError(f"must be like 240x320, got {text!r}")
+    return found
 
 
 def positive_float(text):

@@ -44,6 +44,7 @@ def run(arguments):
     """Writes the detector with its calibration and prints what was learnt."""
     from keras_gflv2.evaluation import calibrate
 
+    arguments.when_interrupted = "; nothing was written"
     model = load_model(arguments.model)
     dataset = evaluation_data(arguments.data, model, arguments)
     calibration = calibrate(

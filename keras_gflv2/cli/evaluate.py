@@ -39,6 +39,7 @@ def run(arguments):
     from keras_gflv2.evaluation import coco
     from keras_gflv2.evaluation.detections import category_ids_of, detect_dataset
 
+    arguments.when_interrupted = "; nothing was written"
     model = load_model(arguments.model)
     dataset = evaluation_data(arguments.data, model, arguments)
     detector = with_views(model, arguments)
@@ -55,6 +56,8 @@ def run(arguments):
             f"Wrote {len(results)} detections to {output} and the metrics to "
             f"{output.with_suffix('.metrics.json')}"
         )
+    else:
+        print("Nothing was written: --output FILE.json keeps detections and metrics.")
 
 
 def format_metrics(metrics):

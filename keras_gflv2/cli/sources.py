@@ -146,6 +146,17 @@ def load_model(spec):
     return model
 
 
+def check_model(spec):
+    """Raises FileNotFoundError if a --model argument is a path where nothing is, before Keras is
+    imported. Names and handles of presets are left to `load_model`."""
+    path = pathlib.Path(spec or ".")
+    is_path = path.suffix == ".keras" or len(path.parts) > 1
+    if is_path and "://" not in str(spec) and not path.exists():
+        raise FileNotFoundError(
+            f"The model {spec} does not exist. `keras-gflv2 presets` lists detectors by name."
+        )
+
+
 def model_path(spec):
     """Where the detector of a --model argument is: of a run's folder, the file in it."""
     path = pathlib.Path(spec)

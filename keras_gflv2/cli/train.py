@@ -33,7 +33,6 @@ def run(arguments):
         launch_processes(arguments.devices, arguments.argv)
         return
     from keras_gflv2.replicas import is_chief
-    from keras_gflv2.training.interruption import exits_on_sigterm
 
     scope, devices = use_devices(arguments.devices)
     chief = is_chief()
@@ -42,7 +41,6 @@ def run(arguments):
         arguments.verbose = 0  # one process speaks for all
     _check_devices(arguments, devices)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(exits_on_sigterm())
         if not chief:
             stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         elif folder.path.exists() and not arguments.dry_run:

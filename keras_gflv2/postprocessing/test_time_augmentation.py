@@ -162,16 +162,17 @@ class TestTimeAugmentation(keras.Model):
         """As `predict`, for one batch, of any size, on one device."""
         return predict_on_one_device(self, x)
 
-    def detect(self, images, score_threshold=0.3, image_size=None, batch_size=8, *, coverage=None):
-        """As `DenseDetector.detect`. The calibration of the detector is not one of several views:
-        check the coverage of intervals by `evaluation.uncertainty`."""
+    def detect(self, images, score_threshold=0.3, image_size=None, batch_size=8, **options):
+        """As `DenseDetector.detect`, with its `coverage`, `tile` and `overlap`. The calibration of
+        the detector is not one of several views: check the coverage of intervals by
+        `evaluation.uncertainty`."""
         return self.model.detect(
             images,
             score_threshold,
             image_size,
             batch_size,
-            coverage=coverage,
             predict=self.predict_on_batch,
+            **options,
         )
 
 

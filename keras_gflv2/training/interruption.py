@@ -1,20 +1,14 @@
 """Ctrl-C, SIGTERM and a time limit: a training ends where it can go on."""
 
-import contextlib
 import os
 import signal
 import threading
 
 from keras_gflv2.replicas import process_position
+from keras_gflv2.signals import SIGNALS, TIME_IS_UP, exit_on, stopped_by
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # How long the processes of one training wait for each other once they have to end.
 PATIENCE = 60.0
-TIME_IS_UP = 0  # in place of the number of a signal
-
-
-class TimeIsUp(Exception):
-    """A training was stopped by its time limit, with its state saved."""
 
 
 class Interruption:
@@ -83,30 +77,4 @@ class Interruption:
         os._exit(128 + self.signal if self.signal else 0)
 
 
-def stopped_by(number):
-    """The exception for a signal: KeyboardInterrupt, or SystemExit with the code of shells; or
-    `TimeIsUp`."""
-    if number == TIME_IS_UP:
-        return TimeIsUp()
-    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
-
-
-def _exit_on(number, frame):
-    raise stopped_by(number)
-
-
-_DEFAULTS = (signal.SIG_DFL, signal.default_int_handler, _exit_on)
-
-
-@contextlib.contextmanager
-def exits_on_sigterm():
-    """Within it SIGTERM raises SystemExit(143), so that whatever is open is closed."""
-    in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _exit_on)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+_DEFAULTS = (signal.SIG_DFL, signal.default_int_handler, exit_on)

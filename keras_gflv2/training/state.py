@@ -15,8 +15,9 @@ import numpy as np
 from keras_gflv2 import recipes
 from keras_gflv2.files import written_whole
 from keras_gflv2.replicas import in_this_process, is_chief, wait_for_all
+from keras_gflv2.signals import stopped_by
 from keras_gflv2.training.identity import check_identity, identity, length
-from keras_gflv2.training.interruption import Interruption, stopped_by
+from keras_gflv2.training.interruption import Interruption
 from keras_gflv2.training.lock import locked
 
 POSITION, TRAINING = "position", "training"

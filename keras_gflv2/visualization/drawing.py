@@ -197,6 +197,7 @@ def _rows(detections, class_names, score_threshold):
         )
     confidence = detections.get("confidence")
     ignored = detections.get("ignored", np.zeros(len(boxes)))
+    track_ids = detections.get("track_ids", np.full(len(boxes), -1))
     of_sides = {n: detections[n] for n in ("uncertainties", "intervals") if n in detections}
     names = detections.get("class_names") if class_names is None else None
     count = int(detections.get("num_detections", len(boxes)))
@@ -215,6 +216,7 @@ def _rows(detections, class_names, score_threshold):
                 "name": str(names[index]) if names is not None else _name(label, class_names),
                 "confidence": score,
                 "ignored": bool(ignored[index]),
+                "track_id": track_ids[index],
                 **{n: np.asarray(values[index], "float64") for n, values in of_sides.items()},
             }
         )
@@ -266,6 +268,8 @@ def _draw_tag(draw, size, row, font):
     text = row["name"] + (" (ignored)" if row["ignored"] else "")
     if row["confidence"] is not None:
         text += f" {row['confidence']:.2f}"
+    if row["track_id"] >= 0:
+        text += f" #{row['track_id']}"
     left, top, _, _ = _corners(row["box"])
     padding = max(1, font.size // 6)
     text_left, text_top, text_right, text_bottom = draw.textbbox((0, 0), text, font=font)

@@ -12,6 +12,7 @@ from keras_gflv2.cli.arguments import flag, write_json
 # Not part of a run: they say how, not what.
 TRANSIENT = (
     *("run", "command", "argv", "resume", "output", "traceback", "verbose", "dry_run"),
+    *("version", "completion"),
     *("help", "when_interrupted", "changes"),
 )
 # What a run may go on with otherwise than it began. The data itself is compared when it is read.
@@ -159,7 +160,7 @@ class RunFolder:
         for name, value in vars(arguments).items():
             if name in TRANSIENT:
                 continue
-            if name not in saved and value in (None, False):
+            if name not in saved and (value is None or value is False):
                 continue
             if name not in saved:
                 changes.append(

@@ -13,11 +13,13 @@ os.environ.setdefault(
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 TESTS = Path(__file__).parent
-# JAX compiles the same program for each of many equal models: once is enough, for all processes and
-# for the next run.
+# JAX compiles the same program for each of many equal models: once is enough, for later runs too.
+# Each process of pytest has its own folder, for JAX does not write files whole or not at all.
 COMPILED = TESTS.parent / ".pytest_cache" / "jax"
 COMPILED_BYTES = 2**30  # JAX's own limit would look at all files for each that it writes
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
+    COMPILED / os.environ.get("PYTEST_XDIST_WORKER", "alone")
+)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # Files and tf.data pipelines do not touch the backend: the suite on TensorFlow runs them.
@@ -31,7 +33,7 @@ def pytest_cmdline_main(config):
     """With pytest-xdist folders run in two processes: most of a test is one thread of Python."""
     if "PYTEST_XDIST_WORKER" in os.environ:  # this is one of the two
         return
-    if sum(file.stat().st_size for file in COMPILED.glob("*")) > COMPILED_BYTES:
+    if sum(file.stat().st_size for file in COMPILED.glob("*/*")) > COMPILED_BYTES:
         shutil.rmtree(COMPILED)
     if getattr(config.option, "numprocesses", 0) is not None or config.option.usepdb:
         return

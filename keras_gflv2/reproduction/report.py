@@ -2,6 +2,7 @@
 
 import collections
 import math
+import statistics
 
 from keras_gflv2.files import written_whole
 from keras_gflv2.reproduction.statistics import (
@@ -87,7 +88,7 @@ def report(numbers, setup):
         parts += [f"## Table {table.number}: {table.title}", _table(numbers, table)]
         if table.number == 8:
             parts += [_costs(numbers, table)]
-        parts += [_orders(found, table)] if found else []
+        parts += [_orders(found, table), _together(numbers, found)] if found else []
     parts.insert(2, _summary(orders))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -250,6 +251,30 @@ def _orders(found, table):
     name = METRICS[table.metric][0]
     headings = [f"difference of {name}", "paper", "here", "95 % interval", "p (t, Holm)"]
     return _markdown([*headings, "exact p", "seeds", "verdict"], lines)
+
+
+def _together(numbers, found):
+    """What orders without a common row say together: the mean of their differences, by seeds."""
+    rows = [order[side] for order in found for side in ("row", "other")]
+    if len(found) < 2 or len(set(rows)) < len(rows):
+        return ""
+    metric = found[0]["table"].metric
+    seeds = sorted(set.intersection(*(set(numbers.of(row, metric)) for row in rows)))
+    if not seeds:
+        return ""
+    sides = (
+        [
+            statistics.mean(numbers.of(order[side], metric)[seed] for order in found)
+            for seed in seeds
+        ]
+        for side in ("row", "other")
+    )
+    test = paired_test(*sides)
+    text = f"{METRICS[metric][0]} {_shown(test.difference, metric, signed=True)}"
+    if test.pairs > 1:
+        ends = " to ".join(_shown(end, metric, signed=True) for end in (test.low, test.high))
+        text += f" (95 % interval {ends}, p {_p(test.p)} in a paired t-test)"
+    return f"The mean of these {len(found)} differences: {text}, {test.pairs} seeds."
 
 
 def _pair(order):

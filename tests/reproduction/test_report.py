@@ -123,3 +123,16 @@ def test_the_report_follows_the_files(tmp_path):
     text = (tmp_path / "tables.md").read_text()
     assert "| GFLV1 | 20 | 0.987 | 50 | 1.0 |" in text
     assert text == report(Numbers(folder.results.read(), folder.speed.read()), SETUP)
+
+
+def test_orders_without_a_common_row_are_also_tested_together():
+    """By seeds 0.05 and 0.15: t = 0.1 / 0.05 with one degree of freedom, half a width of 0.635."""
+    names = ("retinanet+dgqp", "retinanet", "fcos+dgqp", "fcos")
+    aps = ([0.5, 0.6, 0.7], [0.4, 0.4], [0.5, 0.5], [0.5, 0.4])
+    lines = results(**{name: (ap, ap) for name, ap in zip(names, aps)})
+    text = report(Numbers(lines), SETUP)
+    assert (
+        "The mean of these 2 differences: AP +10.0 (95 % interval -53.5 to +73.5, p 0.295 in a "
+        "paired t-test), 2 seeds."
+    ) in text
+    assert text.count("The mean of these") == 1  # the orders of other tables share rows

@@ -144,10 +144,7 @@ def _lines_of_classes(runs, rows, x, y, titles, description, extra=()):
             "x": _field(x, titles[0], scale=UNIT),
             "y": _field(y, titles[1], scale=UNIT),
             "tooltip": _tooltip("run", "line", x, y),
-            "strokeWidth": {
-                "condition": {"test": f"datum.line == '{ALL}'", "value": 3},
-                "value": 1.5,
-            },
+            "strokeWidth": {"condition": thick, "value": 1.5},
             **_color(runs, classes if together else None),
         },
     }
@@ -254,13 +251,14 @@ def _reliability(runs):
         "tooltip": [*_tooltip("run", "score", "share"), {"field": "detections"}],
         **_color(runs),
     }
+    line = {"mark": "line", "encoding": encoding}
     points = {"mark": {"type": "point", "filled": True, "size": 50}, "encoding": encoding}
     return _chart(
         "Lines: share of detections that are right, against their score.",
         rows,
         layer=[
             _diagonal(encoding["x"], encoding["y"]),
-            {"mark": "line", "encoding": encoding},
+            line,
             points,
         ],
     )

@@ -98,10 +98,10 @@ function describe() {
   table("table-metrics", "COCO metrics", ["run", ...metrics],
     runs.map((run) => [run.name, ...metrics.map((m) => number(run.metrics[m]))]));
   const columns = ["AP", "AP50", "small", "medium", "large"];
-  const own = (run, values) => (runs.length > 1 ? [...values, run.name] : values);
+  const own = (run, [first, ...rest]) => (runs.length > 1 ? [first, run.name, ...rest] : [first, ...rest]);
   const also = runs.length > 1 ? ["run"] : [];
   const perClass = (rowsOf) => names.flatMap((_, i) => runs.map((run) => own(run, rowsOf(run, i))));
-  table("table-classes", "AP of each class", ["class", "objects", ...columns, ...also], perClass((run, i) => {
+  table("table-classes", "AP of each class", ["class", ...also, "objects", ...columns], perClass((run, i) => {
     const row = run.classes[i];
     return [row.class, row.objects, ...columns.map((c) => number(row[c]))];
   }));
@@ -109,22 +109,22 @@ function describe() {
     const row = run.f1.best[i];
     return [row.class, number(row.threshold, 2), number(row.f1), number(row.precision), number(row.recall)];
   };
-  table("table-f1", "Best thresholds", ["class", "threshold", "F1", "precision", "recall", ...also],
+  table("table-f1", "Best thresholds", ["class", ...also, "threshold", "F1", "precision", "recall"],
     [...perClass(best), ...runs.map((run) => own(run, best(run, names.length)))]);
   const recalls = runs[0].precision_recall.recall.map((_, i) => i).filter((i) => i % 5 === 0);
-  table("table-precision", "Precision at recalls", ["class", ...recalls.map((i) =>
-    runs[0].precision_recall.recall[i].toFixed(1)), ...also], runs.flatMap((run) =>
+  table("table-precision", "Precision at recalls", ["class", ...also, ...recalls.map((i) =>
+    runs[0].precision_recall.recall[i].toFixed(1))], runs.flatMap((run) =>
     run.precision_recall.lines.map((line) => own(run, [line.class, ...recalls.map((i) => number(line.precision[i]))]))));
-  table("table-errors", "Errors and what they cost", ["error", "what it is", ...runs.flatMap((run) => {
+  table("table-errors", "Errors and what they cost", ["error", ...runs.flatMap((run) => {
     const prefix = runs.length > 1 ? `${run.name}: ` : "";
     return [`${prefix}count`, `${prefix}costs AP50`];
-  })], [
+  }), "what it is"], [
     ...Object.entries(KINDS).map(([kind, text]) =>
-      [kind, text, ...runs.flatMap((run) => [run.errors.counts[kind], number(run.errors.costs[kind])])]),
-    ["all false positives", "", ...runs.flatMap((run) => ["", number(run.errors.false_positives)])],
-    ["all objects not found", "", ...runs.flatMap((run) => ["", number(run.errors.false_negatives)])],
+      [kind, ...runs.flatMap((run) => [run.errors.counts[kind], number(run.errors.costs[kind])]), text]),
+    ["false positives", ...runs.flatMap((run) => ["", number(run.errors.false_positives)]), "all detections without an object"],
+    ["false negatives", ...runs.flatMap((run) => ["", number(run.errors.false_negatives)]), "all objects without a detection"],
   ]);
-  table("table-reliability", "Scores and precision", ["mean score", "right", "detections", ...also],
+  table("table-reliability", "Scores and precision", ["mean score", ...also, "right", "detections"],
     runs.flatMap((run) => run.reliability.rows.map((row) =>
       own(run, [number(row.score), number(row.precision), row.count]))));
   byId("note-reliability").textContent = runs.map((run) =>
@@ -143,8 +143,8 @@ function describeSides(own, also) {
   }).join(" ");
   const columns = ["spearman", "normalized_std", "within", "mean_uncertainty", "mean_absolute_error", "bias"];
   table("table-sides", "Uncertainties of the sides",
-    ["side", "rank correlation", "std of error / uncertainty", "within one uncertainty", "mean uncertainty (px)",
-      "mean error (px)", "bias (px)", ...also],
+    ["side", ...also, "rank correlation", "std of error / uncertainty", "within one uncertainty", "mean uncertainty (px)",
+      "mean error (px)", "bias (px)"],
     told.flatMap((run) => ["all", ...SIDES].map((side) =>
       own(run, [side, ...columns.map((c) => number(run.sides.sides[side][c]))]))));
 }

@@ -1,5 +1,8 @@
 """Presets of a detector class: listed, loaded and written."""
 
+from typing import Any
+
+from keras_gflv2.annotations import PathLike
 from keras_gflv2.checkpoints.presets import save_to_directory
 from keras_gflv2.models import presets
 
@@ -25,7 +28,7 @@ class DetectorPresets:
     presets = _ClassProperty(presets.descriptions)
 
     @classmethod
-    def from_preset(cls, preset, load_weights=True, **overrides):
+    def from_preset(cls, preset: PathLike, load_weights: bool = True, **overrides) -> Any:
         """A detector with trained weights.
 
         Published weights are downloaded once, converted, and kept in Keras's cache folder.
@@ -49,7 +52,7 @@ class DetectorPresets:
         """
         return presets.load(cls, preset, load_weights, overrides)
 
-    def save_to_preset(self, directory, weights_dtype=None):
+    def save_to_preset(self, directory: PathLike, weights_dtype: str | None = None) -> str:
         """Writes configuration and weights to a folder that `from_preset` loads exactly.
 
         Args:

@@ -24,6 +24,10 @@ from keras_gflv2.cli import sources, train
         ("tfds:voc:train[5:7]", ("tfds", ["voc", "train[5:7]"])),
         ("shapes:train", ("shapes", ["train"])),
         ("shapes:val:16", ("shapes", ["val", "16"])),
+        ("voc:/data/pets", ("voc", ["/data/pets"])),
+        ("yolo:pets/data.yaml:val", ("yolo", ["pets/data.yaml", "val"])),
+        ("csv:labels.csv:photos", ("csv", ["labels.csv", "photos"])),
+        (".", ("path", ["."])),
     ],
 )
 def test_data_specs(spec, expected):
@@ -33,7 +37,7 @@ def test_data_specs(spec, expected):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("yolo:a:b", "coco:ANNOTATIONS.json:IMAGE_DIR"),
+        ("via:a:b", "coco:ANNOTATIONS.json:IMAGE_DIR"),
         ("a/folder", "no known kind"),
         ("coco:a.json", "Expected: coco:ANNOTATIONS.json:IMAGE_DIR"),
         ("voc::train", "Expected: voc:DIR:SPLIT"),

@@ -1,4 +1,4 @@
-"""The command line: `keras-gflv2 demo | train | evaluate | calibrate | predict | export |
+"""The command line: `keras-gflv2 demo | data | train | evaluate | calibrate | predict | export |
 benchmark | figures | convert | presets`.
 
 Each subcommand is a module with `NAME`, `HELP` (one line), `add_arguments(parser)` and
@@ -15,6 +15,7 @@ from keras_gflv2.cli import (
     benchmark,
     calibrate,
     convert,
+    data,
     demo,
     evaluate,
     export,
@@ -28,6 +29,7 @@ from keras_gflv2.cli.run_folder import RunFolder
 
 COMMANDS = (
     demo,
+    data,
     train,
     evaluate,
     calibrate,
@@ -51,8 +53,9 @@ def main(argv=None):
         argv: list of arguments without the program's name; those of the process by default.
 
     Returns:
-        Exit code: 0; 2 for an error of the user (one line on stderr); 130 when interrupted, 143
-        when terminated; 141 when nobody reads the output any more.
+        Exit code: 0; 1 where `data` found what would spoil a training; 2 for an error of the user
+        (one line on stderr); 130 when interrupted, 143 when terminated; 141 when nobody reads the
+        output any more.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
@@ -74,7 +77,7 @@ def _main(argv):
         return _report(user_message(error))
     arguments.argv = argv
     try:
-        arguments.run(arguments)
+        return arguments.run(arguments) or 0
     except KeyboardInterrupt:
         print("\ninterrupted" + getattr(arguments, "when_interrupted", ""), file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -91,7 +94,6 @@ def _main(argv):
         if arguments.traceback:
             traceback.print_exc()
         return _report(message)
-    return 0
 
 
 def _is_output_closed():

@@ -27,6 +27,15 @@ def add_image_size(parser):
     )
 
 
+def add_validation_fraction(parser, text="score only the images that train kept out with it"):
+    parser.add_argument(
+        "--validation-fraction",
+        type=fraction,
+        metavar="PART",
+        help=f"{text}; which ones follows from a hash of their names, e.g. 0.2",
+    )
+
+
 def add_views(parser):
     parser.add_argument(
         "--tta",

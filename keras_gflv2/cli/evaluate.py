@@ -5,6 +5,7 @@ import pathlib
 from keras_gflv2.cli.arguments import (
     add_image_size,
     add_model,
+    add_validation_fraction,
     add_verbose,
     add_views,
     positive_int,
@@ -20,6 +21,7 @@ def add_arguments(parser):
     add_model(parser)
     parser.add_argument("--data", required=True, help=f"images to score on: {DATA_HELP}")
     parser.add_argument("--batch-size", type=positive_int, default=8, help="images a step")
+    add_validation_fraction(parser)
     add_image_size(parser)
     add_views(parser)
     parser.add_argument(

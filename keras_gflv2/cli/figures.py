@@ -2,7 +2,13 @@
 
 import pathlib
 
-from keras_gflv2.cli.arguments import add_image_size, add_model, fraction, positive_int
+from keras_gflv2.cli.arguments import (
+    add_image_size,
+    add_model,
+    add_validation_fraction,
+    fraction,
+    positive_int,
+)
 from keras_gflv2.cli.sources import DATA_HELP, evaluation_data, load_model
 
 NAME = "figures"
@@ -62,6 +68,7 @@ def add_arguments(parser):
         "--format", choices=("png", "webp", "pdf", "svg"), default="png", help="of the pictures"
     )
     parser.add_argument("--batch-size", type=positive_int, default=8, help="images a step")
+    add_validation_fraction(parser)
     add_image_size(parser)
 
 

@@ -6,21 +6,24 @@ import io
 from keras_gflv2.cli import new_model
 from keras_gflv2.cli.arguments import (
     add_image_size,
+    add_validation_fraction,
     add_verbose,
     flag,
     positive_float,
     positive_int,
 )
+from keras_gflv2.cli.data import tell_of_data
 from keras_gflv2.cli.devices import launch_processes, launches_processes, use_devices
 from keras_gflv2.cli.run_folder import RunFolder
 from keras_gflv2.cli.sources import (
     DATA_HELP,
     SHAPES_SIZE,
     adapt_model,
-    evaluation_data,
+    division_options,
     load_data,
     load_model,
     parse_data,
+    validation_data,
 )
 
 NAME = "train"
@@ -53,6 +56,7 @@ def add_arguments(parser):
     data = parser.add_argument_group("data")
     data.add_argument("--data", help=f"images to train on: {DATA_HELP}")
     data.add_argument("--validation-data", help="images to score each epoch on, in the same form")
+    add_validation_fraction(data, "keep a part of --data for that")
     data.add_argument(
         "--batch-size", type=positive_int, default=8, help="images a step, on all devices together"
     )
@@ -204,9 +208,8 @@ def _train(arguments, folder, scope, devices, stack):
         _compile(model, plan, arguments)
         if teacher:
             _distill(model, teacher, arguments)
-    val_ds = None
-    if arguments.validation_data:
-        val_ds = evaluation_data(arguments.validation_data, model, arguments)
+    val_ds = validation_data(arguments, model)
+    tell_of_data(arguments, model, train_ds, val_ds)
     on = f" on {devices} devices" if devices > 1 else ""
     print(f"{_count(train_ds)}, classes {', '.join(model.class_names)}; {plan}{on}.")
     chief = is_chief()
@@ -277,6 +280,7 @@ def _model_and_data(arguments):
         augmentation=_augmentation(arguments),
         class_balance=arguments.class_balance,
         padding_color=base.padding_color if base else None,
+        **division_options(arguments, "train"),
     )
     classes = {
         "num_classes": len(train_ds.class_names),

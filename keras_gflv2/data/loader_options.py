@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_gflv2.contract import check_box_format
 from keras_gflv2.data.augmentation import Augmentation
+from keras_gflv2.data.division import check_subset
 from keras_gflv2.data.sampler import check_image_size
 from keras_gflv2.images import MEAN_COLOUR
 from keras_gflv2.replicas import process_position
@@ -33,6 +34,10 @@ class LoaderOptions:
         padding_color: RGB in 0..255 of the padding and of what augmentation moves into the
             picture. By default the mean of ImageNet, which the normalization of this package's
             backbones makes zero; a backbone with another mean needs that one.
+        validation_fraction: part of the images that is for validation, 0..1. Which ones follows
+            from a hash of their names: nearly all stay where they are when others are added.
+        subset: with `validation_fraction`, which part to load: `"train"` or `"val"`.
+        split_seed: int; another seed makes another division.
 
     Raises:
         ValueError: an option cannot be used; the message names it.
@@ -49,6 +54,9 @@ class LoaderOptions:
     class_balance: float = 0.0
     shard: tuple | str = "auto"
     padding_color: tuple | None = None
+    validation_fraction: float = 0.0
+    subset: str | None = None
+    split_seed: int = 0
 
     def __post_init__(self):
         if not isinstance(self.batch_size, (int, np.integer)) or self.batch_size < 1:
@@ -61,6 +69,7 @@ class LoaderOptions:
                 f'`cache` must be "auto", True or False. Received: cache={self.cache!r}'
             )
         self._check_class_balance()
+        check_subset(self.validation_fraction, self.subset)
         self.padding_color = _rgb(self.padding_color)
         if self.shuffle is None:
             self.shuffle = self.train

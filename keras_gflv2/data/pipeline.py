@@ -3,6 +3,8 @@
 Every loader of this package ends here, so all datasets carry the same batch and attributes.
 """
 
+import dataclasses
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -19,7 +21,8 @@ from keras_gflv2.data.augmentation import (
     resize,
 )
 from keras_gflv2.data.digest import records_digest
-from keras_gflv2.data.records import check_records
+from keras_gflv2.data.division import divide
+from keras_gflv2.data.records import Annotations, check_records
 from keras_gflv2.data.sampler import BatchSampler, repeat_factors
 from keras_gflv2.data.takes_options import takes_options
 from keras_gflv2.data.values import batch_ids
@@ -56,27 +59,23 @@ def build_dataset(
         `tf.data.Dataset` of `{"images", "bounding_boxes": {"boxes", "classes", "ignored", "areas"},
         "image_sizes", "original_sizes", "image_ids"}` with the attributes `class_names`,
         `bounding_box_format`, `padding_color`, `category_ids`, `image_ids`, `file_names`,
-        `num_images`, `report`;
+        `num_images`, `report`, and `annotations`, the `Annotations` that it was made of;
         to resume, `set_epoch(epoch, step=0)` makes the next pass that of the given epoch from a
         step on, and `from_position(epoch, step)` returns the dataset of that one pass, with its
         length; `images_of(epoch, step)` gives the indices of a batch's images, in all processes;
         `shard_position` is `(index, count)`.
     """
-    return dataset_of(
-        records,
-        report,
-        options,
-        class_names=class_names,
-        category_ids=category_ids,
-        image_ids=image_ids,
-    )
+    if image_ids is not None:
+        records = [dataclasses.replace(r, image_id=i) for r, i in zip(records, image_ids)]
+    return dataset_of(Annotations(records, class_names, report, category_ids), options)
 
 
-def dataset_of(records, report, options, *, class_names, category_ids=None, image_ids=None):
-    """`build_dataset` for loaders, which have a `LoaderOptions` already."""
+def dataset_of(found, options):
+    """`build_dataset` of the `Annotations` of a loader, which has a `LoaderOptions` already."""
     shard = options.shard_position()
-    check_records(records, report, options.train)
-    image_ids = [record.image_id for record in records] if image_ids is None else list(image_ids)
+    check_records(found.records, found.report, options.train)
+    records = divide(found.records, options.validation_fraction, options.subset, options.split_seed)
+    image_ids = [record.image_id for record in records]
     augmentation = options.augmentation
     sampler = BatchSampler(
         sizes=[(record.height, record.width) for record in records],
@@ -88,7 +87,7 @@ def dataset_of(records, report, options, *, class_names, category_ids=None, imag
         rotate90=augmentation.rotate90 if augmentation else 0.0,
         mosaic=augmentation.mosaic if augmentation else 0.0,
         mosaic_epochs=augmentation.mosaic_epochs if augmentation else None,
-        repeats=_repeats(records, len(class_names), options.class_balance),
+        repeats=_repeats(records, len(found.class_names), options.class_balance),
         shard=shard,
     )
     reader = RecordReader(records, options.cache, batch_ids(image_ids))
@@ -102,15 +101,16 @@ def dataset_of(records, report, options, *, class_names, category_ids=None, imag
     dataset = dataset.batch(options.batch_size // shard[1], drop_remainder=sampler.always_full)
     dataset = _fix_canvas(dataset, sampler.canvas_sizes)
     attributes = {
-        "class_names": list(class_names),
+        "class_names": list(found.class_names),
         "bounding_box_format": options.bounding_box_format.lower(),
         "padding_color": options.padding_color,
-        "category_ids": None if category_ids is None else list(category_ids),
+        "category_ids": found.category_ids and list(found.category_ids),
         "image_ids": image_ids,
         "file_names": [record.name for record in records],
         "num_images": len(records),
+        "annotations": dataclasses.replace(found, records=records),
         "digest": records_digest(records),
-        "report": report.as_dict(records),
+        "report": found.report.as_dict(records),
         "set_epoch": sampler.set_position,
         "images_of": sampler.images_of,
         "shard_position": shard,

@@ -11,6 +11,7 @@ import importlib.abc
 import sys
 
 PACKAGE = __name__.partition(".")[0]
+NEEDS_NOTHING = {"annotations"}  # names of types, which all others import
 WITH_CLASSES = (
     *("assigners", "backbones", "checkpoints", "grid", "layers", "losses", "models"),
     *("postprocessing", "recipes", "representations"),
@@ -70,4 +71,4 @@ class _ClassesFollow(importlib.abc.MetaPathFinder):
 
 def _needs_keras(name):
     parent, _, child = name.rpartition(".")
-    return name == "keras" or (parent == PACKAGE and child not in ABOVE)
+    return name == "keras" or (parent == PACKAGE and child not in ABOVE | NEEDS_NOTHING)

@@ -7,9 +7,11 @@ import contextlib
 import dataclasses
 import io
 import warnings
+from typing import Any
 
 import numpy as np
 
+from keras_gflv2.annotations import Dataset, Detector, Verbose
 from keras_gflv2.contract import class_names_of
 from keras_gflv2.evaluation.detections import category_ids_of, detect_dataset
 
@@ -19,7 +21,9 @@ METRIC_NAMES = tuple("AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl".split
 COCO_MAX_DETECTIONS = 100
 
 
-def evaluate_coco(model, dataset, *, verbose="auto"):
+def evaluate_coco(
+    model: Detector, dataset: Dataset, *, verbose: Verbose = "auto"
+) -> dict[str, Any]:
     """Scores a detector with the twelve COCO metrics.
 
     Boxes are compared in pixels of the original images: where a batch carries "image_sizes" and
@@ -67,7 +71,9 @@ def evaluate_coco(model, dataset, *, verbose="auto"):
     return coco_metrics(images, class_names_of(model, dataset))
 
 
-def coco_results(model, dataset, *, verbose="auto"):
+def coco_results(
+    model: Detector, dataset: Dataset, *, verbose: Verbose = "auto"
+) -> list[dict[str, Any]]:
     """Detections of a whole dataset in COCO's results format.
 
     Args:

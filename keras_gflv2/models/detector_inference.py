@@ -1,10 +1,12 @@
 """How a detector finds objects: batches, arrays, datasets or photos go in, detections come out."""
 
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
 
+from keras_gflv2.annotations import Verbose
 from keras_gflv2.batches import in_few_lengths
 from keras_gflv2.canvas_plan import CanvasPlan
 from keras_gflv2.contract import DataContract, check_pixels, unpack
@@ -60,7 +62,14 @@ class DetectorInference(keras.Model):
         shares = keras.backend.backend() != "torch" and compiles_each_shape(self)
         return self._canvas_plan if shares and knows_own_canvases(self) else None
 
-    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Verbose = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> dict[str, np.ndarray]:
         """Detections in a batch, an array or a dataset of images.
 
         Batches run as they are padded, and padding changes scores a little: normalization over
@@ -116,7 +125,7 @@ class DetectorInference(keras.Model):
         callbacks.on_predict_end()
         return {key: np.concatenate([batch[key] for batch in found]) for key in found[0]}
 
-    def predict_on_batch(self, x):
+    def predict_on_batch(self, x: Any) -> dict[str, np.ndarray]:
         """As `predict`, for one batch, of any size, on one device.
 
         With "canvas_sizes" (B, 2), height and width of a canvas of each image's own, multiples of

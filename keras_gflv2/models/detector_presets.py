@@ -2,7 +2,9 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
+from keras_gflv2.annotations import PathLike
 from keras_gflv2.checkpoints.hub import check_upload, parse_handle, upload
 from keras_gflv2.checkpoints.model_card import model_card
 from keras_gflv2.checkpoints.presets import save_to_directory
@@ -30,7 +32,7 @@ class DetectorPresets:
     presets = _ClassProperty(presets.descriptions)
 
     @classmethod
-    def from_preset(cls, preset, load_weights=True, **overrides):
+    def from_preset(cls, preset: PathLike, load_weights: bool = True, **overrides) -> Any:
         """A detector with trained weights.
 
         Published weights are downloaded once, converted, and kept in Keras's cache folder.
@@ -54,7 +56,7 @@ class DetectorPresets:
         """
         return presets.load(cls, preset, load_weights, overrides)
 
-    def save_to_preset(self, directory, weights_dtype=None):
+    def save_to_preset(self, directory: PathLike, weights_dtype: str | None = None) -> str:
         """Writes configuration and weights to a folder that `from_preset` loads exactly.
 
         Args:

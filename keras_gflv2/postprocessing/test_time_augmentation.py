@@ -1,8 +1,11 @@
 """A detector that looks at every image several times: at other sizes, and in the mirror."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
+from keras_gflv2.annotations import Detector
 from keras_gflv2.postprocessing.voting import vote
 from keras_gflv2.replicas import predict_on_one_device
 from keras_gflv2.rows import take_rows
@@ -40,8 +43,8 @@ class TestTimeAugmentation(keras.Model):
 
     def __init__(
         self,
-        model,
-        scales=(0.75, 1.0, 1.25),
+        model: Detector,
+        scales: Sequence[float] = (0.75, 1.0, 1.25),
         flips: bool = True,
         box_voting: bool = False,
         **kwargs,

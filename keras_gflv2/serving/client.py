@@ -48,7 +48,13 @@ class ServingClient:
     >>> client.detect(["cells.jpg"], score_threshold=0.3)[0]["boxes"]
     """
 
-    def __init__(self, url, model_name=None, version=None, timeout=60.0):
+    def __init__(
+        self,
+        url: str,
+        model_name: str | None = None,
+        version: int | None = None,
+        timeout: float = 60.0,
+    ):
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https", "grpc") or not parts.netloc:
             raise ValueError(

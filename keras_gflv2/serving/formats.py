@@ -3,7 +3,9 @@
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
+from keras_gflv2.annotations import Dataset, Detector, PathLike
 from keras_gflv2.serving import quantization
 from keras_gflv2.serving.calibrations import write_calibration
 from keras_gflv2.serving.saved_model import in_tensorflow
@@ -26,7 +28,15 @@ CALIBRATION_BATCHES = 100
 WRITERS = "keras_gflv2.serving.writers"  # needs TensorFlow
 
 
-def export_format(model, file, format, *, precision="float32", size=None, calibration=None):
+def export_format(
+    model: Detector,
+    file: PathLike,
+    format: str,
+    *,
+    precision: str = "float32",
+    size: tuple[int, int] | None = None,
+    calibration: Dataset = None,
+) -> str:
     """Writes a detector for another runtime, with decoding and NMS inside.
 
     Input "images" (B, H, W, 3) float32 RGB in 0..255; outputs as of `model.predict`: "boxes",
@@ -102,7 +112,7 @@ def export_format(model, file, format, *, precision="float32", size=None, calibr
     return str(file)
 
 
-def load_openvino(file, device="CPU"):
+def load_openvino(file: PathLike, device: str = "CPU") -> Any:
     """Compiles an exported OpenVINO file for the precision that it was exported in.
 
     The file says so where OpenVINO keeps its runtime options, which OpenVINO (2026.4) does not

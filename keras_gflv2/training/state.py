@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_gflv2 import recipes
+from keras_gflv2.annotations import Dataset, PathLike
 from keras_gflv2.files import written_whole
 from keras_gflv2.replicas import in_this_process, is_chief, wait_for_all
 from keras_gflv2.signals import stopped_by
@@ -122,7 +123,15 @@ class SaveState(keras.callbacks.Callback):
             possible, with the old state untouched.
     """
 
-    def __init__(self, directory, dataset, seconds=300.0, *, resume_in_epoch=True, stop=None):
+    def __init__(
+        self,
+        directory: PathLike,
+        dataset: Dataset,
+        seconds: float = 300.0,
+        *,
+        resume_in_epoch: bool = True,
+        stop: Interruption | None = None,
+    ):
         super().__init__()
         self.file = Path(directory) / FILE_NAME
         self.seconds = seconds
@@ -297,7 +306,7 @@ def check_resumption(directory, model, dataset, epochs, command_line=False):
         )
 
 
-def read_position(directory):
+def read_position(directory: PathLike) -> tuple[int, int]:
     """(epoch, step) that comes next after the state saved in a folder; (0, 0) where is none.
 
     Raises:

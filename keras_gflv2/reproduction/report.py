@@ -274,7 +274,8 @@ def _together(numbers, found):
     if test.pairs > 1:
         ends = " to ".join(_shown(end, metric, signed=True) for end in (test.low, test.high))
         text += f" (95 % interval {ends}, p {_p(test.p)} in a paired t-test)"
-    return f"The mean of these {len(found)} differences: {text}, {test.pairs} seeds."
+    seeds = "one seed" if test.pairs == 1 else f"{test.pairs} seeds"
+    return f"The mean of these {len(found)} differences: {text}, {seeds}."
 
 
 def _pair(order):

@@ -33,7 +33,7 @@ class ExperimentLog(keras.callbacks.Callback):
         ImportError: the package of the service is not installed.
     """
 
-    package = None
+    package = ""
 
     def __init__(self, directory, config=None):
         super().__init__()

@@ -10,6 +10,7 @@ import warnings
 import keras
 import numpy as np
 
+from keras_gflv2.batch_forms import is_tfds, with_arrays
 from keras_gflv2.images import pixel_problem, pixel_statistics
 
 BOX_FORMATS = (
@@ -59,6 +60,7 @@ def unpack(data, need_targets=False):
     """
     if isinstance(data, list):  # a DataLoader makes lists of pairs
         data = tuple(data)
+    data = with_arrays(data)
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if sample_weight is not None:
         raise ValueError(
@@ -66,6 +68,11 @@ def unpack(data, need_targets=False):
             'location. To leave boxes out, set "ignored" for them.'
         )
     batch = dict(x) if isinstance(x, dict) else {"images": x}
+    if is_tfds(batch):
+        raise ValueError(
+            "A batch has the keys of tensorflow-datasets, which `fit` takes. Elsewhere load the "
+            "dataset with `keras_gflv2.data.load_tfds`."
+        )
     if "images" not in batch:
         raise ValueError(
             f'A batch must be a dictionary with "images" and "bounding_boxes"; got the keys '
@@ -88,12 +95,21 @@ def unpack(data, need_targets=False):
 
 
 def _check_image_shape(images):
+    if hasattr(images, "to_tensor"):
+        raise ValueError(
+            "`images` are ragged: they have several sizes. Resize them in the dataset, or pad them "
+            'with `images.to_tensor()` and pass their own sizes as "image_sizes" (B, 2).'
+        )
     shape = _shape(images)
     if shape is None or (len(shape) == 4 and shape[-1] in (3, None)):
         return
+    advice = ""
+    if len(shape) == 3:
+        advice = " Put single images into batches: dataset.batch(8)."
+    elif len(shape) == 4 and shape[1] == 3:
+        advice = " Move the channels to the end: images.permute(0, 2, 3, 1)."
     raise ValueError(
-        f"`images` must be a batch (B, H, W, 3) of RGB; got the shape {shape}."
-        + (" Put single images into batches: dataset.batch(8)." if len(shape) == 3 else "")
+        f"`images` must be a batch (B, H, W, 3) of RGB; got the shape {shape}.{advice}"
     )
 
 
@@ -299,6 +315,11 @@ class DataContract:
             _check_image_sizes(arrays["image_sizes"], len(boxes), image_shape)
 
     def _check_class_ids(self, classes):
+        if classes.dtype.kind not in "biuf":
+            raise ValueError(
+                "Classes must be numbers, each the index of a name in `class_names`; got "
+                f"{classes.reshape(-1)[:3].tolist()}."
+            )
         ids = classes.astype("float64")
         is_id = (ids >= -1) & (ids < self.num_classes) & (ids == np.round(ids))
         wrong = classes[~is_id]

@@ -6,6 +6,7 @@ large the map of each level is.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import keras
 from keras import ops
@@ -118,11 +119,11 @@ class AnchorGrid(Part):
 
     def __init__(
         self,
-        strides=STRIDES,
+        strides: Sequence[int] = STRIDES,
         offset: float = 0.0,
         scale: float = 8.0,
         octaves: int = 1,
-        ratios=(1.0,),
+        ratios: Sequence[float] = (1.0,),
     ):
         if octaves < 1 or not ratios or min(ratios) <= 0:
             raise ValueError(

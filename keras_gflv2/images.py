@@ -7,6 +7,7 @@ detectors decode the same files to the same pixels in a graph (`serving/decoding
 """
 
 import io
+import math
 import os
 
 import numpy as np
@@ -227,6 +228,8 @@ def _open(source, name):
             "An image must be a path, encoded bytes, a PIL image or an array. "
             f"Received: {type(source).__name__}"
         )
+    if MAX_PIXELS > (Image.MAX_IMAGE_PIXELS or math.inf):  # raised: PIL has a limit of its own
+        Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     try:
         return Image.open(source)
     except FileNotFoundError:

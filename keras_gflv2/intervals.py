@@ -5,13 +5,18 @@ Only numpy: a client of a server needs no Keras for it.
 
 import bisect
 import statistics
+from typing import Any
 
 import numpy as np
+
+from keras_gflv2.annotations import Array
 
 SIDES = ("left", "top", "right", "bottom")
 
 
-def conformal_intervals(boxes, deviations, coverage, table):
+def conformal_intervals(
+    boxes: Array, deviations: Array, coverage: float, table: dict[str, Any]
+) -> np.ndarray:
     """Intervals that hold the true sides with a probability.
 
     Args:
@@ -35,7 +40,7 @@ def conformal_intervals(boxes, deviations, coverage, table):
     return np.stack(ends, axis=-1).astype("float32")
 
 
-def conformal_quantile(coverage, table):
+def conformal_quantile(coverage: float, table: dict[str, Any]) -> np.ndarray:
     """Half the width (4,) of the intervals, in deviations.
 
     Between two coverages of the table it is interpolated: quantiles of absolute errors grow ever
@@ -57,7 +62,7 @@ def conformal_quantile(coverage, table):
     return rows[above - 1] + share * (rows[above] - rows[above - 1])
 
 
-def normal_intervals(boxes, deviations, coverage):
+def normal_intervals(boxes: Array, deviations: Array, coverage: float) -> np.ndarray:
     """As `conformal_intervals`, for errors of a normal law with these deviations."""
     check_coverage(coverage)
     half = statistics.NormalDist().inv_cdf((1 + coverage) / 2)

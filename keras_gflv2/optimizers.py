@@ -1,8 +1,11 @@
 """What Keras's optimizers hold beside their configuration: wrappers, averages, exclusions."""
 
 import contextlib
+from collections.abc import Iterator
 
 import keras
+
+from keras_gflv2.annotations import Detector
 
 
 def inner_optimizer(optimizer):
@@ -51,7 +54,7 @@ def averages(optimizer):
 
 
 @contextlib.contextmanager
-def averaged_weights(model):
+def averaged_weights(model: Detector) -> Iterator[None]:
     """Within it a model has the average of its weights, where its optimizer keeps one.
 
     `fit` puts the average into the model only when it ends: what is measured or saved before should

@@ -11,14 +11,15 @@ import importlib.abc
 import sys
 
 PACKAGE = __name__.partition(".")[0]
+NEEDS_NOTHING = {"annotations"}  # names of types, which all others import
 WITH_CLASSES = (
     *("assigners", "backbones", "checkpoints", "grid", "layers", "losses", "models"),
     *("postprocessing", "recipes", "representations"),
 )
 # Imported by no module that has such a class, so that they may be half imported themselves when
 # one of these, which they import, brings the others.
-ABOVE = {"benchmarking", "cli", "data", "evaluation", "files", "images", "intervals"}
-ABOVE |= {"reproduction", "serving", "visualization"}
+ABOVE = {"benchmarking", "cli", "data", "detections", "evaluation", "files", "images", "inputs"}
+ABOVE |= {"intervals", "reproduction", "serving", "signals", "tiles", "visualization"}
 
 
 def import_classes():
@@ -70,4 +71,4 @@ class _ClassesFollow(importlib.abc.MetaPathFinder):
 
 def _needs_keras(name):
     parent, _, child = name.rpartition(".")
-    return name == "keras" or (parent == PACKAGE and child not in ABOVE)
+    return name == "keras" or (parent == PACKAGE and child not in ABOVE | NEEDS_NOTHING)

@@ -23,8 +23,9 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # Files and tf.data pipelines do not touch the backend: the suite on TensorFlow runs them.
-WITHOUT_BACKEND = {"data", "checkpoints", "reproduction", "test_common.py", "test_images.py"}
-WITHOUT_BACKEND |= {"test_structure.py", "test_visualization.py", "test_speed_tables.py"}
+WITHOUT_BACKEND = {"data", "checkpoints", "inputs", "reproduction", "test_common.py"}
+WITHOUT_BACKEND |= {"test_images.py", "test_structure.py", "test_tiles.py"}
+WITHOUT_BACKEND |= {"test_visualization.py", "test_speed_tables.py"}
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,7 +11,7 @@ import pytest
 from cli_commands import DATA, TINY, fails
 
 from keras_gflv2 import cli, recipes
-from keras_gflv2.cli import sources, train
+from keras_gflv2.cli import sources, train_options, train_plan
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,10 @@ from keras_gflv2.cli import sources, train
         ("tfds:voc:train[5:7]", ("tfds", ["voc", "train[5:7]"])),
         ("shapes:train", ("shapes", ["train"])),
         ("shapes:val:16", ("shapes", ["val", "16"])),
+        ("voc:/data/pets", ("voc", ["/data/pets"])),
+        ("yolo:pets/data.yaml:val", ("yolo", ["pets/data.yaml", "val"])),
+        ("csv:labels.csv:photos", ("csv", ["labels.csv", "photos"])),
+        (".", ("path", ["."])),
     ],
 )
 def test_data_specs(spec, expected):
@@ -33,7 +37,7 @@ def test_data_specs(spec, expected):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("yolo:a:b", "coco:ANNOTATIONS.json:IMAGE_DIR"),
+        ("via:a:b", "coco:ANNOTATIONS.json:IMAGE_DIR"),
         ("a/folder", "no known kind"),
         ("coco:a.json", "Expected: coco:ANNOTATIONS.json:IMAGE_DIR"),
         ("voc::train", "Expected: voc:DIR:SPLIT"),
@@ -88,7 +92,7 @@ def test_the_rate_is_for_the_images_of_an_update():
     dataset = [None] * 10
     for arguments, rate in (("", 0.005), ("--accumulate 4", 0.02), ("--learning-rate 0.1", 0.1)):
         command = f"train --output x --batch-size 8 --recipe 1x {arguments}".split()
-        plan = train._plan(cli.parse_arguments(command), dataset)
+        plan = train_plan.plan_of(cli.parse_arguments(command), dataset)
         assert (plan.learning_rate, plan.steps_per_epoch) == (pytest.approx(rate), 10)
 
 
@@ -186,4 +190,4 @@ def test_a_reader_who_has_enough_ends_the_command_quietly(monkeypatch, capsys):
 
 
 def test_train_offers_every_recipe():
-    assert set(train.RECIPES) == set(recipes.RECIPES)
+    assert set(train_options.RECIPES) == set(recipes.RECIPES)

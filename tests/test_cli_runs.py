@@ -1,4 +1,4 @@
-"""Runs of the command line: what training writes, how it resumes, evaluating and predicting."""
+"""Runs of the command line: what training writes, how it resumes, and evaluating."""
 
 import csv
 import json
@@ -11,10 +11,9 @@ import keras
 import numpy as np
 import pytest
 from cli_commands import DATA, TINY, fails
-from PIL import Image
 
 from keras_gflv2 import cli
-from keras_gflv2.cli import evaluate, predict, sources, train
+from keras_gflv2.cli import evaluate, sources, train_callbacks
 from keras_gflv2.cli.run_folder import RunFolder
 from keras_gflv2.evaluation.coco import METRIC_NAMES
 from keras_gflv2.training.lock import LOCK_NAME
@@ -33,19 +32,6 @@ def run_directory(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(run_directory):
     return sources.load_model(run_directory)
-
-
-@pytest.fixture(scope="module")
-def picture_directory(tmp_path_factory):
-    """A folder with two pictures and three files which are none."""
-    folder = tmp_path_factory.mktemp("pictures")
-    noise = np.random.default_rng(0).integers(0, 255, (60, 90, 3)).astype("uint8")
-    Image.fromarray(noise).save(folder / "a.jpg")
-    Image.fromarray(noise[:50]).save(folder / "b.png")
-    (folder / "notes.txt").write_text("no picture")
-    (folder / "broken.jpg").write_bytes((folder / "a.jpg").read_bytes()[:300])
-    (folder / ".hidden").write_text("not looked at")
-    return folder
 
 
 # === train ===
@@ -114,10 +100,10 @@ def test_resume_continues_with_the_saved_arguments(tmp_path, capsys):
         def on_train_batch_end(self, batch, logs=None):
             signal.raise_signal(signal.SIGTERM)
 
-    make_callbacks = train._train_callbacks
+    make_callbacks = train_callbacks.train_callbacks
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            train, "_train_callbacks", lambda *args: [Interrupt(), *make_callbacks(*args)]
+            train_callbacks, "train_callbacks", lambda *args: [Interrupt(), *make_callbacks(*args)]
         )
         assert cli.main([*arguments, "--output", str(parts)]) == 143
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -297,50 +283,3 @@ def test_evaluate_mistakes(run_directory, tmp_path, capsys):
     (tmp_path / "broken.keras").write_text("not a model")
     fails(capsys, "evaluate", "--model", tmp_path / "broken.keras", "--data", "shapes:val")
     assert "kind" in fails(capsys, "evaluate", "--model", run_directory, "--data", "what")
-
-
-# === predict ===
-
-
-def test_predict_writes_pictures_and_one_json(run_directory, picture_directory, tmp_path, capsys):
-    output = tmp_path / "out"
-    command = ["predict", str(picture_directory), "--model", str(run_directory), "--verbose", "0"]
-    command.append("--draw-uncertainties")
-    assert cli.main([*command, "--output", str(output), "--score-threshold", "0.001"]) == 0
-    printed = capsys.readouterr().out
-    assert "Skipped 2 files that are not images: broken.jpg, notes.txt" in printed
-    assert str(output) in printed.splitlines()[-1]
-    assert {p.name for p in output.iterdir()} == {"a.jpg", "b.png", "detections.json"}
-    assert Image.open(output / "a.jpg").size == (90, 60)
-    for entry in json.loads((output / "detections.json").read_text()):
-        x, y, width, height = entry["bbox"]
-        assert entry["image_id"] in (0, 1) and entry["category_id"] in (1, 2, 3)
-        assert entry["file_name"].endswith(("a.jpg", "b.png"))
-        assert x >= 0 and y >= 0 and x + width <= 90.01 and y + height <= 60.01
-        assert len(entry["uncertainties"]) == 4 and min(entry["uncertainties"]) > 0
-
-
-def test_predict_numbers_pictures_of_the_same_name(tmp_path):
-    paths = [tmp_path / "x" / "a.jpg", tmp_path / "y" / "a.jpg", tmp_path / "y" / "a.webp"]
-    targets = predict._target_paths(paths, tmp_path / "out")
-    assert [target.name for target in targets] == ["a.jpg", "a_2.jpg", "a.png"]
-
-
-def test_predict_mistakes(run_directory, picture_directory, tmp_path, capsys):
-    def message(*images, output=tmp_path / "out"):
-        return fails(capsys, "predict", *images, "--model", run_directory, "--output", output)
-
-    assert "broken.jpg" in message(picture_directory / "broken.jpg")
-    assert "notes.txt" in message(picture_directory / "notes.txt")
-    assert "nothing.jpg does not exist" in message(tmp_path / "nothing.jpg")
-    assert "would be overwritten" in message(picture_directory, output=picture_directory)
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    assert "no image" in message(empty)
-    (tmp_path / "file").write_text("")
-    assert "is a file" in message(picture_directory / "a.jpg", output=tmp_path / "file")
-    command = ["predict", picture_directory / "a.jpg", "--output", tmp_path / "out"]
-    for threshold in ("-0.1", "1.5", "nan", "much"):
-        told = fails(capsys, *command, "--model", run_directory, "--score-threshold", threshold)
-        assert "number from 0 to 1" in told
-    assert "no answer" in fails(capsys, *command, "--server", "http://localhost:1/cells")

@@ -1,5 +1,7 @@
 """FCOS: objects and points in, one box index per location out."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -32,7 +34,7 @@ class FCOSAssigner(PointAssigner):
     def __init__(
         self,
         center_radius: float | None = 1.5,
-        ranges=(64, 128, 256, 512),
+        ranges: Sequence[float] = (64, 128, 256, 512),
         size_multiple: int = SIZE_MULTIPLE,
     ):
         self.center_radius = center_radius

@@ -77,10 +77,15 @@ def load(cls, preset, load_weights, overrides):
         return model
     plain = cls(**preset.arguments)
     load_published(plain, preset, lambda: cls(**preset.arguments))
-    for layer in plain.layers:
-        if layer.weights:
-            _copy(layer, model.get_layer(layer.name))
+    copy_layers(plain, model)
     return model
+
+
+def copy_layers(source, target):
+    """Copies the weights of all layers of a backbone to those of the same names in another."""
+    for layer in source.layers:
+        if layer.weights:
+            _copy(layer, target.get_layer(layer.name))
 
 
 def _copy(source, target):

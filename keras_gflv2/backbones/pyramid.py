@@ -5,8 +5,8 @@ import keras
 LEVELS = ("P3", "P4", "P5")
 
 
-def feature_extractor(backbone):
-    """A model from images to {"P3", "P4", "P5"}, out of any of the kinds of backbone."""
+def pyramid_maps(backbone):
+    """{level: symbolic map} of all levels that a backbone of any kind has; {} where it has none."""
     outputs = None
     if hasattr(backbone, "pyramid_outputs"):  # KerasHub
         outputs = backbone.pyramid_outputs
@@ -17,7 +17,12 @@ def feature_extractor(backbone):
         }
     elif isinstance(getattr(backbone, "output", None), dict):
         outputs = backbone.output
-    outputs = {f"P{k}" if isinstance(k, int) else k: v for k, v in (outputs or {}).items()}
+    return {f"P{k}" if isinstance(k, int) else k: v for k, v in (outputs or {}).items()}
+
+
+def feature_extractor(backbone):
+    """A model from images to {"P3", "P4", "P5"}, out of any of the kinds of backbone."""
+    outputs = pyramid_maps(backbone)
     missing = [level for level in LEVELS if level not in outputs]
     if missing:
         raise ValueError(

@@ -1,5 +1,7 @@
 """Res2Net v1d: raw RGB pixels in, feature maps {"P3", "P4", "P5"} out."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -42,13 +44,13 @@ class Res2Net(PyramidBackbone):
         scales: int = 4,
         base_width: int = 26,
         base_channels: int = 64,
-        deformable_stages=(),
+        deformable_stages: Sequence[int] = (),
         deformable_version: int = 1,
         frozen_stages: int = -1,
         batch_norm_statistics: str = "running",
         zero_init_residual: bool = True,
-        pixel_mean=PIXEL_MEAN,
-        pixel_std=PIXEL_STD,
+        pixel_mean: Sequence[float] = PIXEL_MEAN,
+        pixel_std: Sequence[float] = PIXEL_STD,
         name: str = "res2net",
         **kwargs,
     ):

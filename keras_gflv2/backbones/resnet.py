@@ -1,5 +1,8 @@
 """ResNet: raw RGB pixels in, feature maps {"P3", "P4", "P5"} out."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from keras_gflv2.backbones import presets
@@ -76,7 +79,7 @@ class PyramidBackbone(FrugalModel):
         changes = self.layer_settings.changes(self)
         return {**config, "layer_settings": changes} if changes else config
 
-    presets = {}
+    presets: dict[str, Any] = {}
 
     @classmethod
     def from_preset(cls, preset, load_weights=True, **overrides):
@@ -158,13 +161,13 @@ class ResNet(PyramidBackbone):
         width_per_group: int = 64,
         deep_stem: bool = False,
         average_downsampling: bool = False,
-        deformable_stages=(),
+        deformable_stages: Sequence[int] = (),
         deformable_version: int = 1,
         frozen_stages: int = -1,
         batch_norm_statistics: str = "running",
         zero_init_residual: bool = True,
-        pixel_mean=PIXEL_MEAN,
-        pixel_std=None,
+        pixel_mean: Sequence[float] = PIXEL_MEAN,
+        pixel_std: Sequence[float] | None = None,
         style: str = "pytorch",
         name: str = "resnet",
         **kwargs,

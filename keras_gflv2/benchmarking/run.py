@@ -55,7 +55,7 @@ def export_subject(format, folder, size, batch):
     )
 
 
-def measure(group, repeat, common, operations=None, say=print):
+def measure(group, repeat, common, operations=None, say=print, count=iter):
     """Rows of some subjects, measured in turn.
 
     Args:
@@ -63,9 +63,9 @@ def measure(group, repeat, common, operations=None, say=print):
         repeat: turns of each.
         common: {"model", "size", "batch"}, columns that all rows have.
         operations: of the network for one image, or None.
-        say: function that is told what goes on.
+        say, count: as in `measure_in_turn`.
     """
-    times, starts = measure_in_turn(group, repeat, say)
+    times, starts = measure_in_turn(group, repeat, say, count)
     batch = common["batch"]
     counted = {subjects.CONVOLUTION: subjects.CONV_OPERATIONS}
     if operations:

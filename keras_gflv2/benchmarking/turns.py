@@ -89,7 +89,7 @@ class Worker:
         raise WorkerError(f"{self.subject.name} ended with {code}:\n{end}")
 
 
-def measure_in_turn(subjects, repeat, say=print):
+def measure_in_turn(subjects, repeat, say=print, count=iter):
     """Times of the parts of several subjects, and what it takes to start them.
 
     The processes are started one after another. Each runs its first part before the next one is
@@ -99,6 +99,7 @@ def measure_in_turn(subjects, repeat, say=print):
         subjects: list of `Subject`.
         repeat: number of turns that each has with a part.
         say: function that is told what goes on.
+        count: function that is given the turns of a part, and gives them one after another.
 
     Returns:
         Tuple of {(subject's name, part): list of seconds} and {(subject's name, first part):
@@ -115,7 +116,7 @@ def measure_in_turn(subjects, repeat, say=print):
                 starts[subject.name, subject.parts[0]] = _start(worker)
                 workers.append(worker)
         for part in dict.fromkeys(part for subject in subjects for part in subject.parts):
-            _take_turns(workers, part, repeat, times, say)
+            _take_turns(workers, part, repeat, times, say, count)
     return times, starts
 
 
@@ -127,7 +128,7 @@ def _start(worker):
     return {**seconds, "first_seconds": first, "peak_mb": worker.peak_mb}
 
 
-def _take_turns(workers, part, repeat, times, say):
+def _take_turns(workers, part, repeat, times, say, count_turns):
     """Adds the times of a part; takes workers that fail out of the list."""
     calls = {}
     for worker in list(workers):
@@ -141,7 +142,7 @@ def _take_turns(workers, part, repeat, times, say):
         if not calls[worker]:
             workers.remove(worker)
             del calls[worker]
-    for _ in range(repeat):
+    for _ in count_turns(range(repeat)):
         for worker, count in calls.items():
             time.sleep(PAUSE_SECONDS)
             # The first of several finds the caches full of another's data.

@@ -2,9 +2,11 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
+from keras_gflv2.annotations import PathLike
 from keras_gflv2.checkpoints import mmdetection, registry
 from keras_gflv2.checkpoints.errors import CheckpointError
 from keras_gflv2.checkpoints.heads import read_head
@@ -19,7 +21,9 @@ MODULATED_CHANNELS = 27  # of a 3x3 convolution: 9 taps x (y, x, mask)
 INTERCHANGEABLE = {"GFLV1", "GFLV2"}
 
 
-def convert(source, preset, output_dir, class_names=None):
+def convert(
+    source: PathLike, preset: str, output_dir: PathLike, class_names: Sequence[str] | None = None
+) -> str:
     """Converts a weight file of mmdetection or PaddleDetection to a preset folder.
 
     The file may be a training of one's own: the number of classes, the last bin of the

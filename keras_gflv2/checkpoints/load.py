@@ -1,7 +1,10 @@
 """A file or dictionary of named arrays in, a model with these weights out."""
 
+from typing import Any
+
 import numpy as np
 
+from keras_gflv2.annotations import Array, PathLike
 from keras_gflv2.checkpoints import mmdetection, paddledetection, torchvision
 from keras_gflv2.checkpoints.errors import CheckpointError, shorten
 from keras_gflv2.checkpoints.pickle_values import ARRAY_KINDS
@@ -11,7 +14,7 @@ SOURCES = (mmdetection, paddledetection, torchvision)
 MAX_PROBLEMS_SHOWN = 20
 
 
-def load_checkpoint(model, source):
+def load_checkpoint(model: Any, source: PathLike | dict[str, Array]) -> Any:
     """Loads the weights of an official checkpoint into `model`.
 
     Every weight must be there with its shape, and nothing may be left over. A classification

@@ -4,9 +4,11 @@ import io
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from keras_gflv2.annotations import PathLike
 from keras_gflv2.checkpoints.archives import is_npz, open_archive, read_npz
 from keras_gflv2.checkpoints.errors import CheckpointError, describe, shorten
 from keras_gflv2.checkpoints.pickle_values import MAX_NAME, PickledArray, Tensor
@@ -24,7 +26,7 @@ MAX_RATIO = 4
 BYTE_ORDERS = {b"little": "<", b"big": ">"}
 
 
-def read_checkpoint(path):
+def read_checkpoint(path: PathLike) -> dict[str, Any]:
     """Reads the arrays of a weight file, without its framework and without running anything of it.
 
     Args:
@@ -45,7 +47,8 @@ def read_checkpoint(path):
     try:
         with path.open("rb") as file:
             bounded = _BoundedFile(file)
-            arrays = _arrays(*_read(bounded), MAX_RATIO * bounded.size)
+            content, load = _read(bounded)
+            arrays = _arrays(content, load, MAX_RATIO * bounded.size)
     except CheckpointError as error:
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}.") from None
     except Exception as error:

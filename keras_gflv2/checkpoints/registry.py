@@ -1,7 +1,9 @@
 """Published detectors by name. Models enter theirs: nothing in this package knows a model."""
 
+from typing import Any
+
 # {name: `Preset` with a method `build`}
-DETECTORS = {}
+DETECTORS: dict[str, Any] = {}
 
 
 def register(*presets):

@@ -1,12 +1,12 @@
-"""The command line: `keras-gflv2 demo | train | evaluate | calibrate | predict | export |
-benchmark | figures | convert | presets`.
+"""The command line: `keras-gflv2 demo | data | train | evaluate | calibrate | predict | export |
+benchmark | figures | convert | presets | push`.
 
 Each subcommand is a module with `NAME`, `HELP` (one line), `add_arguments(parser)` and
 `run(arguments)`; a new one is a module in `COMMANDS`. Functions that run import what they need
 themselves, so that `--help` is quick and errors in arguments come at once.
 """
 
-import argparse
+import contextlib
 import os
 import sys
 import traceback
@@ -15,19 +15,26 @@ from keras_gflv2.cli import (
     benchmark,
     calibrate,
     convert,
+    data,
     demo,
     evaluate,
     export,
     figures,
     predict,
     presets,
+    push,
     train,
 )
 from keras_gflv2.cli.errors import USER_ERRORS, user_message
+from keras_gflv2.cli.parser import EXIT_USER_ERROR, Parser, add_program_options
 from keras_gflv2.cli.run_folder import RunFolder
+from keras_gflv2.cli.screen import quiet_libraries
+from keras_gflv2.cli.sources import check_data, check_model
+from keras_gflv2.signals import exits_on_sigterm
 
 COMMANDS = (
     demo,
+    data,
     train,
     evaluate,
     calibrate,
@@ -37,10 +44,11 @@ COMMANDS = (
     figures,
     convert,
     presets,
+    push,
 )
 
-EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 EXIT_BROKEN_PIPE = 141  # as shells count SIGPIPE
 
 
@@ -48,15 +56,18 @@ def main(argv=None):
     """Runs one subcommand.
 
     Args:
-        argv: list of arguments without the program's name; those of the process by default.
+        argv: list of arguments without the program's name. By default those of the process, which
+            is the command's own then: libraries are kept from telling about themselves.
 
     Returns:
-        Exit code: 0; 2 for an error of the user (one line on stderr); 130 when interrupted, 143
-        when terminated; 141 when nobody reads the output any more.
+        Exit code: 0; 1 where `data` found what would spoil a training; 2 for an error of the user
+        (one line on stderr); 130 when interrupted, 143 when terminated; 141 when nobody reads the
+        output any more.
     """
-    argv = sys.argv[1:] if argv is None else list(argv)
+    owns_process = argv is None
+    argv = sys.argv[1:] if owns_process else list(argv)
     try:
-        code = _main(argv)
+        code = _main(argv, owns_process)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -65,7 +76,7 @@ def main(argv=None):
         return EXIT_BROKEN_PIPE
 
 
-def _main(argv):
+def _main(argv, owns_process):
     try:
         arguments = parse_arguments(argv)
     except SystemExit as stop:  # argparse's own errors (2) and --help (0)
@@ -73,14 +84,25 @@ def _main(argv):
     except USER_ERRORS as error:
         return _report(user_message(error))
     arguments.argv = argv
+    is_quiet = owns_process and getattr(arguments, "verbose", 1) < 2
+    with exits_on_sigterm(), quiet_libraries() if is_quiet else contextlib.nullcontext():
+        return _run(arguments)
+
+
+def _run(arguments):
+    """Runs the command; returns its exit code. Errors that are bugs pass."""
     try:
-        arguments.run(arguments)
+        for name in ("model", "teacher"):
+            check_model(getattr(arguments, name, None))
+        for name in ("data", "validation_data", "calibration"):
+            check_data(getattr(arguments, name, None))
+        return arguments.run(arguments) or 0
     except KeyboardInterrupt:
         print("\ninterrupted" + getattr(arguments, "when_interrupted", ""), file=sys.stderr)
         return EXIT_INTERRUPTED
     except SystemExit as stop:  # SIGTERM, or the processes that were started
-        if hasattr(arguments, "when_interrupted"):
-            print("\nterminated" + arguments.when_interrupted, file=sys.stderr)
+        if stop.code == EXIT_TERMINATED or hasattr(arguments, "when_interrupted"):
+            print("\nterminated" + getattr(arguments, "when_interrupted", ""), file=sys.stderr)
         return stop.code
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _is_output_closed():
@@ -91,7 +113,6 @@ def _main(argv):
         if arguments.traceback:
             traceback.print_exc()
         return _report(message)
-    return 0
 
 
 def _is_output_closed():
@@ -109,10 +130,10 @@ def _report(message):
 
 
 def parse_arguments(argv):
-    """The namespace of one subcommand; with --resume, the saved arguments are its defaults."""
+    """The namespace of one subcommand; of train --resume, saved arguments are the defaults."""
     parser, subparsers = build_parser()
     arguments = parser.parse_args(argv)
-    if getattr(arguments, "resume", False):
+    if arguments.command == train.NAME and arguments.resume:
         folder, subparser = RunFolder(arguments.output), subparsers[arguments.command]
         saved = folder.saved_arguments(subparser)
         subparser.set_defaults(**saved)
@@ -121,22 +142,14 @@ def parse_arguments(argv):
     return arguments
 
 
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Adds "(default: ...)" to every option which has one."""
-
-    def _get_help_string(self, action):
-        if action.default in (None, False) or action.default is argparse.SUPPRESS:
-            return action.help
-        return super()._get_help_string(action)
-
-
 def build_parser():
     """The argument parser, and those of the subcommands by name."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="keras-gflv2",
         description="GFLV2 and other dense object detectors for Keras 3. The backend is chosen by "
         "the environment variable KERAS_BACKEND: tensorflow, jax or torch.",
     )
+    add_program_options(parser)
     choices = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     subparsers = {}
     for command in COMMANDS:
@@ -144,7 +157,6 @@ def build_parser():
             command.NAME,
             help=command.HELP,
             description=command.HELP,
-            formatter_class=_HelpFormatter,
         )
         command.add_arguments(subparser)
         subparser.add_argument(

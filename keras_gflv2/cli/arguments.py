@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import re
 
 from keras_gflv2.files import written_whole
 
@@ -27,6 +28,15 @@ def add_image_size(parser):
     )
 
 
+def add_validation_fraction(parser, text="score only the images that train kept out with it"):
+    parser.add_argument(
+        "--validation-fraction",
+        type=fraction,
+        metavar="PART",
+        help=f"{text}; which ones follows from a hash of their names, e.g. 0.2",
+    )
+
+
 def add_views(parser):
     parser.add_argument(
         "--tta",
@@ -48,7 +58,8 @@ def add_verbose(parser):
         type=int,
         choices=(0, 1, 2),
         default=1,
-        help="1 for progress bars, 2 for a line an epoch, 0 for results alone",
+        help="0 for results alone, 1 for progress bars, 2 for a line an epoch instead and for what "
+        "TensorFlow, XLA and CUDA say",
     )
 
 
@@ -63,6 +74,14 @@ def positive_int(text):
     return int(text)
 
 
+def sides(text):
+    """Type of an argument: a tuple of two sides in pixels as in 240x320, or of one."""
+    found = tuple(int(side) if side.isdigit() else 0 for side in text.split("x"))
+    if min(found) < 1 or len(found) > 2:
+        raise argparse.ArgumentTypeError(f"must be like 240x320, got {text!r}")
+    return found
+
+
 def positive_float(text):
     """Type of an argument: a finite number above 0."""
     try:
@@ -72,6 +91,20 @@ def positive_float(text):
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
     return value
+
+
+def duration(text):
+    """Type of an argument: seconds, from 8h, 90m, 1h30m or a number of minutes."""
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
+    try:
+        if not found:
+            return 60.0 * positive_float(text)
+        hours, minutes, seconds = (int(part or 0) for part in found.groups())
+        return positive_float(str(3600 * hours + 60 * minutes + seconds))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"must be like 8h, 90m or 1h30m, or a number of minutes, got {text!r}"
+        ) from None
 
 
 def fraction(text):

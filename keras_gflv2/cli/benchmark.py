@@ -3,10 +3,10 @@
 import argparse
 import importlib.util
 import pathlib
-import re
 import tempfile
 
-from keras_gflv2.cli.arguments import add_model, positive_int
+from keras_gflv2.cli.arguments import add_model, add_verbose, positive_int, sides
+from keras_gflv2.cli.progress import progress
 from keras_gflv2.cli.sources import model_path
 
 NAME = "benchmark"
@@ -55,7 +55,7 @@ def add_arguments(parser):
         "--image", metavar="FILE", help="a picture to look at, resized; noise if not given"
     )
     parser.add_argument(
-        "--batch", nargs="+", type=positive_int, default=(1,), help="images of a call"
+        "--batch-size", nargs="+", type=positive_int, default=(1,), help="images of a call"
     )
     parser.add_argument("--train", action="store_true", help="measure a training step, too")
     parser.add_argument(
@@ -65,15 +65,19 @@ def add_arguments(parser):
     parser.add_argument(
         "--output", default="benchmark.csv", metavar="FILE.csv", help="where all rows are written"
     )
+    add_verbose(parser)
 
 
 def size(text):
     """Type of an argument: HEIGHTxWIDTH."""
-    found = re.fullmatch(r"(\d+)x(\d+)", text)
-    sides = tuple(int(side) for side in found.groups()) if found else ()
-    if not sides or min(sides) < 1:
+    found = sides(text)
+    if len(found) != 2:
         raise argparse.ArgumentTypeError(f"must be like 240x320, got {text!r}")
-    return sides
+    return found
+
+
+def size_name(size):
+    return "x".join(map(str, size))
 
 
 def run(arguments):
@@ -88,6 +92,7 @@ def run(arguments):
             raise ImportError(f"{name} needs {module}: pip install 'keras-gflv2[{name}]'.")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
+        arguments.when_interrupted = "; nothing was measured yet"
         print("Preparing the detector and its exports.")
         info = prepare(
             folder,
@@ -98,9 +103,13 @@ def run(arguments):
             image=arguments.image,
         )
         for size in arguments.size:
-            for batch in arguments.batch:
+            for batch in arguments.batch_size:
                 rows += _measure(arguments, folder, size, batch, info)
                 report.write_csv(arguments.output, rows)
+                arguments.when_interrupted = (
+                    f"; {arguments.output} has what was measured, at last {size_name(size)} with "
+                    f"{batch} images per call. Go on with the others and another --output"
+                )
     if not rows:
         raise ValueError("Nothing could be measured; what went wrong is above.")
     print(f"\n{report.markdown(rows)}\n\n{_operations(info)}\n{report.described(rows)}")
@@ -111,16 +120,19 @@ def _measure(arguments, folder, size, batch, info):
     """Rows of one size and batch."""
     from keras_gflv2.benchmarking import run, subjects
 
-    name = "x".join(map(str, size))
-    common = {"model": pathlib.Path(arguments.model).name, "size": name, "batch": batch}
-    operations = info["operations"][name]
+    common = {"model": pathlib.Path(arguments.model).name, "size": size_name(size), "batch": batch}
+    operations = info["operations"][size_name(size)]
+
+    def count(turns):
+        return progress(turns, arguments.verbose, f"{size_name(size)}, batch {batch}", unit="turn")
+
     parts = (*run.INFERENCE_PARTS, subjects.CONVOLUTION)
     group = [
         run.detector_subject(backend, parts, folder, size, batch) for backend in arguments.backend
     ]
     formats = [f for f in arguments.formats if f != "litert" or batch == 1]  # its file has B = 1
     group += [run.export_subject(format, folder, size, batch) for format in formats]
-    rows = run.measure(group, arguments.repeat, common, operations)
+    rows = run.measure(group, arguments.repeat, common, operations, count=count)
     if arguments.train:
         group = [
             run.detector_subject(
@@ -128,7 +140,7 @@ def _measure(arguments, folder, size, batch, info):
             )
             for backend in arguments.backend
         ]
-        rows += run.measure(group, arguments.repeat, common)
+        rows += run.measure(group, arguments.repeat, common, count=count)
     return rows
 
 

@@ -3,6 +3,7 @@
 from keras_gflv2.cli.arguments import (
     add_image_size,
     add_model,
+    add_validation_fraction,
     add_verbose,
     fraction,
     positive_int,
@@ -28,6 +29,7 @@ def add_arguments(parser):
         help="folder for the calibrated detector, which --model takes; or a .keras file",
     )
     parser.add_argument("--batch-size", type=positive_int, default=8, help="images a step")
+    add_validation_fraction(parser)
     add_image_size(parser)
     parser.add_argument(
         "--score-threshold",
@@ -42,6 +44,7 @@ def run(arguments):
     """Writes the detector with its calibration and prints what was learnt."""
     from keras_gflv2.evaluation import calibrate
 
+    arguments.when_interrupted = "; nothing was written"
     model = load_model(arguments.model)
     dataset = evaluation_data(arguments.data, model, arguments)
     calibration = calibrate(

@@ -1,5 +1,7 @@
 """`keras-gflv2 convert`: a weight file of mmdetection or PaddleDetection to a preset folder."""
 
+from keras_gflv2.cli.arguments import add_verbose
+
 NAME = "convert"
 HELP = "convert a weight file of mmdetection or PaddleDetection"
 
@@ -21,10 +23,12 @@ def add_arguments(parser):
     parser.add_argument(
         "--output", default="converted", metavar="DIR", help="preset folder to write"
     )
+    add_verbose(parser)
 
 
 def run(arguments):
     """Converts the file and says how to use the result."""
+    arguments.when_interrupted = "; nothing was written"
     from keras_gflv2.checkpoints import convert
 
     directory = convert(

@@ -36,6 +36,7 @@ def run(arguments):
     from keras_gflv2.evaluation import evaluate_coco
     from keras_gflv2.visualization import draw_validation
 
+    arguments.when_interrupted = "; nothing was written. A training that goes on is: train --resume"
     start = time.monotonic()
     keras.utils.set_random_seed(arguments.seed)
     output = pathlib.Path(arguments.output)

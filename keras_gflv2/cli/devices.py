@@ -50,7 +50,7 @@ def launch_processes(devices, argv):
 
     SIGINT and SIGTERM are handed on, for them to save and end.
     """
-    from keras_gflv2.training.interruption import SIGNALS, stopped_by
+    from keras_gflv2.signals import SIGNALS, stopped_by
 
     # Each would otherwise use all cores.
     threads = str(max((os.cpu_count() or 1) // devices, 1))

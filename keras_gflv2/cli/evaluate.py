@@ -5,6 +5,7 @@ import pathlib
 from keras_gflv2.cli.arguments import (
     add_image_size,
     add_model,
+    add_validation_fraction,
     add_verbose,
     add_views,
     positive_int,
@@ -20,6 +21,7 @@ def add_arguments(parser):
     add_model(parser)
     parser.add_argument("--data", required=True, help=f"images to score on: {DATA_HELP}")
     parser.add_argument("--batch-size", type=positive_int, default=8, help="images a step")
+    add_validation_fraction(parser)
     add_image_size(parser)
     add_views(parser)
     parser.add_argument(
@@ -27,6 +29,19 @@ def add_arguments(parser):
         metavar="FILE.json",
         help="write all detections here in COCO's results format, and the metrics next to it as "
         "FILE.metrics.json",
+    )
+    parser.add_argument(
+        "--report",
+        metavar="FILE.html",
+        help="write curves, errors and pictures of the worst ones here, as one page for a browser; "
+        'needs the extra "report"',
+    )
+    parser.add_argument(
+        "--compare",
+        nargs="+",
+        metavar="RUN",
+        help="with --report: other detectors beside it, each as --model names one (evaluated now "
+        "on the same data), or a report of the same data (FILE.html)",
     )
     add_verbose(parser)
 
@@ -37,11 +52,14 @@ def run(arguments):
     from keras_gflv2.evaluation import coco
     from keras_gflv2.evaluation.detections import category_ids_of, detect_dataset
 
+    arguments.when_interrupted = "; nothing was written"
+    _check_report(arguments)
     model = load_model(arguments.model)
     dataset = evaluation_data(arguments.data, model, arguments)
     detector = with_views(model, arguments)
     images = detect_dataset(detector, dataset, verbose=arguments.verbose)
-    metrics = coco.coco_metrics(images, class_names_of(model, dataset))
+    names = class_names_of(model, dataset)
+    metrics = coco.coco_metrics(images, names, sizes=bool(arguments.report))
     print(format_metrics(metrics))
     if arguments.output:
         output = pathlib.Path(arguments.output)
@@ -53,6 +71,45 @@ def run(arguments):
             f"Wrote {len(results)} detections to {output} and the metrics to "
             f"{output.with_suffix('.metrics.json')}"
         )
+    if arguments.report:
+        _write_report(arguments, detector, dataset, images, metrics)
+    if not (arguments.output or arguments.report):
+        print("Nothing was written: --output FILE.json keeps detections and metrics.")
+
+
+def _check_report(arguments):
+    """Says what is missing before the evaluation, which may take hours."""
+    if arguments.compare and not arguments.report:
+        raise ValueError("--compare needs --report.")
+    if arguments.report:
+        from keras_gflv2 import reporting
+
+        reporting.check_installed()
+        if pathlib.Path(arguments.report).suffix.lower() not in (".html", ".htm"):
+            raise ValueError(f"--report {arguments.report} must end in .html: it is a page.")
+
+
+def _write_report(arguments, detector, dataset, images, metrics):
+    from keras_gflv2 import reporting
+
+    runs = [reporting.run_of(arguments.model, detector, dataset, images, metrics)]
+    for other in arguments.compare or ():
+        runs += _runs_to_compare(other, arguments)
+    path = reporting.write_report(arguments.report, runs, arguments.data)
+    print(f"Wrote the report to {path}")
+
+
+def _runs_to_compare(spec, arguments):
+    from keras_gflv2 import reporting
+    from keras_gflv2.evaluation.detections import detect_dataset
+
+    if pathlib.Path(spec).suffix.lower() in (".html", ".htm"):
+        return reporting.read_report(spec)
+    model = load_model(spec)
+    dataset = evaluation_data(arguments.data, model, arguments)
+    detector = with_views(model, arguments)
+    images = detect_dataset(detector, dataset, verbose=arguments.verbose)
+    return [reporting.run_of(spec, detector, dataset, images)]
 
 
 def format_metrics(metrics):

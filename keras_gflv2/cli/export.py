@@ -2,7 +2,14 @@
 
 import pathlib
 
-from keras_gflv2.cli.arguments import add_image_size, add_model, flag, positive_int
+from keras_gflv2.cli.arguments import (
+    add_image_size,
+    add_model,
+    add_verbose,
+    flag,
+    positive_int,
+    sides,
+)
 from keras_gflv2.cli.sources import load_data, load_model
 
 NAME = "export"
@@ -32,16 +39,18 @@ def add_arguments(parser):
         "OpenVINO, int8 for all",
     )
     parser.add_argument(
+        "--data",
         "--calibration",
+        dest="calibration",
         metavar="DATA",
         help="images from which int8 in ONNX and OpenVINO takes its ranges, as in train --data",
     )
     parser.add_argument(
         "--size",
-        type=positive_int,
-        nargs=2,
-        metavar=("HEIGHT", "WIDTH"),
-        help="of LiteRT's input, which is fixed",
+        type=sides,
+        nargs="+",
+        metavar="HxW",
+        help="of LiteRT's input, which is fixed; HEIGHT WIDTH is understood, too",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing version")
     parser.add_argument(
@@ -54,10 +63,12 @@ def add_arguments(parser):
         "--max-detections", type=positive_int, help="if not given, that of the decoder (100)"
     )
     add_image_size(parser)
+    add_verbose(parser)
 
 
 def run(arguments):
     """Exports and says how to use the result."""
+    arguments.when_interrupted = "; nothing was written"
     if arguments.format == SAVED_MODEL:
         _refuse(arguments, FORMATS_ALONE)
         _export_saved_model(arguments)
@@ -75,8 +86,10 @@ def _refuse(arguments, names):
 def _export_saved_model(arguments):
     from keras_gflv2.serving import export_saved_model
 
+    model = load_model(arguments.model)
+    _say(arguments, "Tracing the detector and writing the SavedModel.")
     directory = export_saved_model(
-        load_model(arguments.model),
+        model,
         arguments.output,
         overwrite=arguments.overwrite,
         **{name: getattr(arguments, name) for name in SERVING_ALONE},
@@ -92,20 +105,22 @@ def _export_saved_model(arguments):
 
 def _export_format(arguments):
     from keras_gflv2.serving import export_format
-    from keras_gflv2.serving.formats import OPENVINO_FLOAT32
+    from keras_gflv2.serving.formats import OPENVINO_FLOAT32, check_export
 
+    precision, size = arguments.precision or "float32", _size(arguments.size)
+    check_export(arguments.output, arguments.format, precision, size, bool(arguments.calibration))
     if pathlib.Path(arguments.output).exists() and not arguments.overwrite:
         raise FileExistsError(f"{arguments.output} exists. Pass --overwrite to replace it.")
     model, calibration = load_model(arguments.model), None
-    precision = arguments.precision or "float32"
     if arguments.calibration:
         calibration = load_data(arguments.calibration, batch_size=1, image_size=model.image_size)
+    _say(arguments, f"Converting the detector to {arguments.format}, {precision}.")
     file = export_format(
         model,
         arguments.output,
         arguments.format,
         precision=precision,
-        size=arguments.size,
+        size=size,
         calibration=calibration,
     )
     if arguments.format == "openvino":
@@ -114,3 +129,16 @@ def _export_format(arguments):
             f"compile_model {OPENVINO_FLOAT32}: OpenVINO's default may be bfloat16"
         )
     print(f"Wrote {file}")
+
+
+def _say(arguments, text):
+    if arguments.verbose:
+        print(text, flush=True)
+
+
+def _size(parts):
+    """Height and width of ["240x320"] or ["240", "320"], as `sides` gives them; None of None."""
+    size = tuple(side for part in parts or () for side in part)
+    if len(size) not in (0, 2):
+        raise ValueError(f"--size must be like 240x320, got {' '.join(map(str, size))}.")
+    return size or None

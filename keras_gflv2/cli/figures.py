@@ -2,7 +2,15 @@
 
 import pathlib
 
-from keras_gflv2.cli.arguments import add_image_size, add_model, fraction, positive_int
+from keras_gflv2.cli.arguments import (
+    add_image_size,
+    add_model,
+    add_validation_fraction,
+    add_verbose,
+    fraction,
+    positive_int,
+)
+from keras_gflv2.cli.progress import progress
 from keras_gflv2.cli.sources import DATA_HELP, evaluation_data, load_model
 
 NAME = "figures"
@@ -62,7 +70,9 @@ def add_arguments(parser):
         "--format", choices=("png", "webp", "pdf", "svg"), default="png", help="of the pictures"
     )
     parser.add_argument("--batch-size", type=positive_int, default=8, help="images a step")
+    add_validation_fraction(parser)
     add_image_size(parser)
+    add_verbose(parser)
 
 
 def run(arguments):
@@ -72,7 +82,10 @@ def run(arguments):
     output = pathlib.Path(arguments.output)
     output.mkdir(parents=True, exist_ok=True)
     scenes = _scenes(arguments) if set(chosen) & set(OF_MODEL) else None
-    for name in chosen:
+    for position, name in enumerate(chosen):
+        arguments.when_interrupted = _go_on(chosen[:position], chosen[position:], output)
+        if name in OF_MODEL:
+            scenes.what = f"figure {name}"
         path = output / f"figure_{name}.{arguments.format}"
         if name == "6":
             told = _draw_6(arguments.results, path)
@@ -116,22 +129,34 @@ def _logs(texts):
     return logs
 
 
+def _go_on(done, left, output):
+    """What an interruption leaves behind, and how to go on."""
+    kept = f"; figures {_names(done)} are in {output}" if done else "; nothing was written"
+    return f"{kept}. For the others run the same command with --only {' '.join(left)}"
+
+
 def _scenes(arguments):
     from keras_gflv2.visualization.figures import scenes_of
 
     model = load_model(arguments.model)
     dataset = evaluation_data(arguments.data, model, arguments)
-    return Scenes(lambda: scenes_of(model, dataset))
+    total = getattr(dataset, "num_images", None)
+    return Scenes(lambda: scenes_of(model, dataset), total, arguments.verbose)
 
 
 class Scenes:
-    """An iterable that runs the detector anew each time: a dataset need not fit into memory."""
+    """An iterable that runs the detector anew each time: a dataset need not fit into memory.
 
-    def __init__(self, run):
-        self._run = run
+    Attributes:
+        what: what a progress bar says that the scenes are for.
+    """
+
+    def __init__(self, run, total, verbose):
+        self._run, self._total, self._verbose = run, total, verbose
+        self.what = "scenes"
 
     def __iter__(self):
-        return self._run()
+        return iter(progress(self._run(), self._verbose, self.what, self._total))
 
 
 def _draw_1b(scenes, arguments, path):
@@ -193,4 +218,5 @@ def _top_1(examples):
 
 
 def _names(figures):
-    return ", ".join(figures[:-1]) + f" and {figures[-1]}"
+    *first, last = figures
+    return f"{', '.join(first)} and {last}" if first else last

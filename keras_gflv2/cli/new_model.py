@@ -2,16 +2,15 @@
 
 import inspect
 
+from keras_gflv2.cli import backbone
 from keras_gflv2.cli.arguments import flag, positive_int
 
 DETECTORS = {
     name.lower(): name for name in ("GFLV2", "GFLV1", "ATSS", "FCOS", "FoveaBox", "RetinaNet")
 }
 DEFAULT_DETECTOR = "gflv2"
-BACKBONE_DEPTHS = {f"resnet{depth}": depth for depth in (18, 34, 50, 101, 152)}
 # Default None: the detector's own.
 SIZES = {
-    "base_channels": (64, "channels of the backbone's first stage; fewer make it narrow"),
     "fpn_channels": (256, "width of the feature pyramid"),
     "head_channels": (256, "width of the head"),
     "head_depth": (4, "convolutions in each tower of the head"),
@@ -29,7 +28,7 @@ def add_arguments(group):
     group.add_argument(
         "--model",
         help="detector to start from: a preset, a folder of one, or a .keras file; without it one "
-        "is built by the options below and trained from nothing",
+        "is built by the options below",
     )
     group.add_argument("--detector", choices=DETECTORS, help=f"its kind; {DEFAULT_DETECTOR} if not")
     group.add_argument(
@@ -38,7 +37,7 @@ def add_arguments(group):
         help="give atss, fcos, foveabox or retinanet the boxes, the quality and the losses of "
         "GFLV2: the second row of their pairs in the paper's Table 5",
     )
-    group.add_argument("--backbone", choices=BACKBONE_DEPTHS, default="resnet50", help="its kind")
+    backbone.add_arguments(group)
     for name, (default, text) in SIZES.items():
         group.add_argument(flag(name), type=positive_int, default=default, help=text)
 
@@ -55,23 +54,20 @@ def check_arguments(arguments):
             f"--distribution-guided is for other detectors than {_name(arguments)}: GFLV2 is "
             "GFLV1 with it."
         )
+    backbone.check_arguments(arguments)
 
 
-def new_model(arguments, **classes):
-    """A detector with fresh weights.
+def new_model(arguments, backbone, **classes):
+    """A detector with fresh weights after its backbone.
 
     Args:
         arguments: of the command line.
+        backbone: what `backbone.load` gives.
         **classes: constructor arguments that the data decides.
     """
     import keras_gflv2
 
-    backbone = keras_gflv2.backbones.ResNet(
-        depth=BACKBONE_DEPTHS[arguments.backbone],
-        base_channels=arguments.base_channels,
-        batch_norm_statistics="batch",  # no pretrained statistics to rely on
-    )
-    sizes = {name: getattr(arguments, name) for name in SIZES if name != "base_channels"}
+    sizes = {name: getattr(arguments, name) for name in SIZES}
     sizes = {name: size for name, size in sizes.items() if size is not None}
     detector = getattr(keras_gflv2, _name(arguments))
     known = inspect.signature(detector).parameters

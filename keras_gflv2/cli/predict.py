@@ -1,6 +1,9 @@
-"""`keras-gflv2 predict`: pictures with boxes, and all detections in COCO's results format."""
+"""`keras-gflv2 predict`: finds objects in images, videos and what cameras see."""
 
+import argparse
+import math
 import pathlib
+import shlex
 
 from keras_gflv2.cli.arguments import (
     add_image_size,
@@ -8,16 +11,33 @@ from keras_gflv2.cli.arguments import (
     add_verbose,
     add_views,
     fraction,
-    write_json,
+    positive_float,
+    positive_int,
+    sides,
 )
+from keras_gflv2.cli.predictions import FORMATS, Predictions
+from keras_gflv2.cli.progress import progress
 from keras_gflv2.cli.sources import load_model, with_views
 
 NAME = "predict"
-HELP = "find objects in pictures"
+HELP = "find objects in images and videos"
+# What the detections of a run depend on: it cannot change when the run is resumed.
+SETTINGS = (
+    *("model", "server", "score_threshold", "coverage", "image_size", "tta", "box_voting"),
+    *("tile", "overlap", "formats", "track", "frame_step", "max_frames"),
+)
+# Images that are read before the detector runs, in batches: those of one size run together.
+READ_BATCHES = 4
+READ_BYTES = 2**28
 
 
 def add_arguments(parser):
-    parser.add_argument("images", nargs="+", help="image files, or folders of them")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        help="image files, video files, folders (with all that is in them), patterns such as "
+        "'photos/**/*.jpg', http: and https: addresses, rtsp: streams, or camera:0",
+    )
     where = parser.add_mutually_exclusive_group(required=True)
     add_model(where, required=False)
     where.add_argument(
@@ -27,6 +47,14 @@ def add_arguments(parser):
         "grpc://HOST:8500/MODEL",
     )
     parser.add_argument("--output", required=True, help="folder for pictures and detections.json")
+    parser.add_argument(
+        "--formats",
+        nargs="+",
+        choices=FORMATS,
+        metavar="FORMAT",
+        default=["pictures", "json"],
+        help="what is written: " + "; ".join(f"{name} ({text})" for name, text in FORMATS.items()),
+    )
     parser.add_argument(
         "--score-threshold",
         type=fraction,
@@ -45,37 +73,234 @@ def add_arguments(parser):
         help='write and draw "intervals" that hold the true sides with this probability, such as '
         "0.9; for detectors of keras-gflv2 calibrate",
     )
+    parser.add_argument("--batch-size", type=positive_int, default=8, help="images a step")
     add_image_size(parser)
     add_views(parser)
+    parser.add_argument(
+        "--tile",
+        type=sides,
+        metavar="SIDE",
+        help="for large images: look at them in tiles of so many pixels, such as 640 or, as height "
+        "and width, 480x640",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=_overlap,
+        default=0.2,
+        help="least overlap of neighboring tiles, as a fraction of a tile; at least as large as "
+        "most objects are",
+    )
+    parser.add_argument(
+        "--max-megapixels",
+        type=positive_float,
+        default=64.0,
+        help="refuse images with more million pixels: a small file can declare any size",
+    )
+    video = parser.add_argument_group("videos and cameras")
+    video.add_argument(
+        "--frame-step", type=positive_int, default=1, help="look at every so many frames"
+    )
+    video.add_argument("--max-frames", type=positive_int, help="end after so many frames of each")
+    video.add_argument(
+        "--track",
+        action="store_true",
+        help='give each object of a video a number ("track_id") that it keeps in all frames',
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on after an interruption, with the same arguments: images that are done are left "
+        "out",
+    )
     add_verbose(parser)
+
+
+def _overlap(text):
+    value = fraction(text)
+    if value == 1:
+        raise argparse.ArgumentTypeError("must be less than 1")
+    return value
 
 
 def run(arguments):
     """Writes pictures with boxes, and all detections as one JSON in COCO's results format."""
+    from keras_gflv2 import images, inputs
+
+    images.MAX_PIXELS = round(arguments.max_megapixels * 1e6)
     output = pathlib.Path(arguments.output)
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"--output {output} is a file. Name a folder for pictures and detections.")
-    paths, num_skipped = _readable(_image_paths(arguments.images))
-    targets = _target_paths(paths, output)
-    detect = _detector(arguments)
-    output.mkdir(parents=True, exist_ok=True)
-    results = []
-    for image_id, (path, target) in enumerate(zip(paths, targets)):
-        found = _detect_and_draw(detect, path, target, arguments)
-        results += _results_of_image(found, image_id, path)
-        if arguments.verbose:
-            is_last = image_id + 1 == len(paths)
-            print(f"\r{image_id + 1}/{len(paths)} images", end="\n" if is_last else "", flush=True)
-    write_json(output / "detections.json", results)
-    skipped = f" ({num_skipped} files in folders are not images)" if num_skipped else ""
+    sources = inputs.find_sources(arguments.images, output)
+    _check_libraries(arguments, sources)
+    settings = {name: getattr(arguments, name) for name in SETTINGS}
+    draw = _drawing(arguments)
+    predictions = Predictions(output, arguments.formats, settings, draw, arguments.frame_step)
+    predictions.check(sources)
+    unread = Unreadable()
+    detect, class_names = _detector(arguments)
+    predictions.open(arguments.resume, class_names)
+    is_complete = False
+    try:
+        _predict(arguments, sources, detect, predictions, unread)
+        is_complete = True
+    finally:
+        predictions.close(is_complete)
+        arguments.when_interrupted = _how_to_go_on(arguments, predictions)
+    unread.report(predictions.num_images)
+    formats = "" if arguments.formats == ["json"] else f", {', '.join(arguments.formats)}"
     print(
-        f"Wrote {len(paths)} pictures and {len(results)} detections (detections.json) to "
-        f"{output}{skipped}"
+        f"Wrote {predictions.num_detections} detections in {predictions.num_images} images "
+        f"(detections.json{formats.replace(', json', '')}) to {output}{unread.skipped_text()}"
     )
 
 
+def _predict(arguments, sources, detect, predictions, unread):
+    """Runs the detector over all sources that are not done."""
+    done = set(predictions.done)
+    left = [source for source in sources if source.name not in done]
+    with progress(None, arguments.verbose, NAME, _count(left, arguments)) as bar:
+        frames = _frames(left, arguments, unread, bar)
+        tracker = None, None  # a source and its tracker
+        for group in _groups(frames, arguments.batch_size):
+            for frame, found in zip(group, detect([frame.content for frame in group])):
+                if found.get("status", "ok") != "ok":
+                    unread.add(frame.source, f"the server says: {found['status']}")
+                    continue
+                if arguments.track and frame.source.is_video:
+                    if tracker[0] is not frame.source:
+                        tracker = frame.source, _tracker(frame.source, arguments)
+                    tracker[1].update(found)
+                predictions.add(frame, found)
+            bar.update(len(group))
+
+
+def _frames(sources, arguments, unread, bar):
+    """Yields the `Frame`s of sources; what cannot be read is left out."""
+    options = {"step": arguments.frame_step, "limit": arguments.max_frames}
+    for source in sources:
+        try:
+            yield from source.frames(encoded=bool(arguments.server), **options)
+        except (ValueError, OSError) as error:  # OSError: not ours to read
+            unread.add(source, str(error))
+            bar.update()
+
+
+def _groups(frames, batch_size):
+    """Lists of frames that are detected together: few enough for memory, and for a camera."""
+    group, size = [], 0
+    for frame in frames:
+        group.append(frame)
+        size += getattr(frame.content, "nbytes", 0)
+        is_live = frame.source.kind == "camera"
+        if is_live or len(group) >= READ_BATCHES * batch_size or size >= READ_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _count(sources, arguments):
+    """How many frames there are; None if that is not known."""
+    from keras_gflv2.inputs.videos import rate_of
+
+    total = 0
+    for source in sources:
+        count = 1
+        if source.is_video:
+            try:
+                count = rate_of(source.opened())[1]
+            except ValueError:  # told when it is its turn
+                count = 0
+            count = count if count is None else math.ceil(count / arguments.frame_step)
+            limits = [n for n in (count, arguments.max_frames) if n is not None]
+            if not limits:
+                return None
+            count = min(limits)
+        total += count
+    return total
+
+
+class Unreadable:
+    """What is not an image: in folders it is skipped, what a user named is an error at the end."""
+
+    def __init__(self):
+        self.named, self.skipped = [], []
+
+    def add(self, source, reason):
+        """Takes note of a source that cannot be read."""
+        if source.is_named:
+            self.named.append(reason if source.name in reason else f"{source.name}: {reason}")
+        else:
+            self.skipped.append(pathlib.Path(source.name).name)
+
+    def report(self, num_images):
+        """Prints what was skipped.
+
+        Raises:
+            ValueError: there was no image, or something that the user named is none.
+        """
+        if self.skipped:
+            some = ", ".join(self.skipped[:5]) + (", ..." if len(self.skipped) > 5 else "")
+            print(f"Skipped {len(self.skipped)} files that are not images: {some}")
+        if self.named:
+            others = f" All others are done: {num_images}." if num_images else ""
+            more = f" (and {len(self.named) - 1} more)" if len(self.named) > 1 else ""
+            raise ValueError(f"{self.named[0]}{more}{others}")
+        if not num_images:
+            raise ValueError("There is no image in what was given: nothing to do.")
+
+    def skipped_text(self):
+        """The same for the last line."""
+        return f" ({len(self.skipped)} files in folders are not images)" if self.skipped else ""
+
+
+def _how_to_go_on(arguments, predictions):
+    words = [word for word in arguments.argv if word != "--resume"]
+    return (
+        f"; {predictions.num_images} images are in {arguments.output}. Go on with: "
+        f"{shlex.join(['keras-gflv2', *words, '--resume'])}"
+    )
+
+
+def _check_libraries(arguments, sources):
+    """Raises ImportError if a library for videos is missing, before anything is done."""
+    from keras_gflv2.inputs.videos import import_cv2
+
+    if any(source.is_video for source in sources):
+        import_cv2()
+        if arguments.track:
+            _tracker(None, arguments)
+
+
+def _tracker(source, arguments):
+    from keras_gflv2.cli.tracking import Tracker
+    from keras_gflv2.inputs.videos import rate_of
+
+    rate = rate_of(source.opened())[0] if source else 25.0
+    return Tracker(rate / arguments.frame_step, arguments.score_threshold)
+
+
+def _drawing(arguments):
+    """Function from pixels and detections to a picture."""
+
+    def draw(pixels, found):
+        from keras_gflv2.visualization import draw_detections
+
+        return draw_detections(
+            pixels,
+            found,
+            draw_uncertainties=arguments.draw_uncertainties,
+            draw_intervals=arguments.coverage is not None,
+        )
+
+    return draw
+
+
 def _detector(arguments):
-    """Function from a path to the detections of `model.detect`: by a model here or by a server."""
+    """Function from images to what `detect` gives for each, by a model here or by a server; and the
+    names of its classes, None of a server's."""
+    options = {"coverage": arguments.coverage, "batch_size": arguments.batch_size}
+    if arguments.tile:
+        tile = arguments.tile if len(arguments.tile) == 2 else arguments.tile * 2
+        options |= {"tile": tile, "overlap": arguments.overlap}
     if arguments.server:
         from keras_gflv2.serving.client import ServingClient
 
@@ -83,120 +308,11 @@ def _detector(arguments):
             raise ValueError("--image-size is fixed when a model is exported; leave it out.")
         if arguments.tta or arguments.box_voting:
             raise ValueError("--tta and --box-voting need the model itself: --model, not --server.")
-        client = ServingClient(arguments.server)
-        return lambda path: _served(client, path, arguments)
-    model = with_views(load_model(arguments.model), arguments)
-    size = tuple(arguments.image_size) if arguments.image_size else None
-    options = {"image_size": size, "coverage": arguments.coverage}
-    return lambda path: model.detect([path], arguments.score_threshold, **options)[0]
-
-
-def _served(client, path, arguments):
-    (found,) = client.detect([path], arguments.score_threshold, coverage=arguments.coverage)
-    if found["status"] != "ok":
-        raise ValueError(f"{path}: the server says: {found['status']}.")
-    return found
-
-
-def _detect_and_draw(detect, path, target, arguments):
-    """Detections of one image, as `model.detect` gives them; writes its picture."""
-    from keras_gflv2.images import read_image
-    from keras_gflv2.visualization import draw_detections
-
-    found = detect(path)
-    picture = draw_detections(
-        read_image(path),
-        found,
-        draw_uncertainties=arguments.draw_uncertainties,
-        draw_intervals=arguments.coverage is not None,
+        model = ServingClient(arguments.server)
+    else:
+        model = with_views(load_model(arguments.model), arguments)
+        options["image_size"] = tuple(arguments.image_size) if arguments.image_size else None
+    return (
+        lambda images: model.detect(images, arguments.score_threshold, **options),
+        getattr(model, "class_names", None),
     )
-    picture.save(target)
-    return found
-
-
-def _readable(paths):
-    """Which of the files are images, and how many are not; prints which are skipped.
-
-    Decodes each before the first picture is written: a mistake shows at once.
-
-    Args:
-        paths: list of pairs of path and whether the user named it; then it must be an image.
-    """
-    from keras_gflv2.images import read_image
-
-    images, skipped = [], []
-    for path, is_named in paths:
-        try:
-            read_image(path)
-            images.append(path)
-        except (ValueError, OSError):  # OSError: not ours to read
-            if is_named:
-                raise
-            skipped.append(path.name)
-    if skipped:
-        print(f"Skipped {len(skipped)} files that are not images: {_some(skipped)}")
-    if not images:
-        raise ValueError("There is no image in what was given: nothing to do.")
-    return images, len(skipped)
-
-
-def _image_paths(names):
-    """Pairs of path and whether the user named it (True) or its folder (False)."""
-    paths = []
-    for name in names:
-        path = pathlib.Path(name)
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.is_file())
-            paths += [(p, False) for p in inside if not p.name.startswith(".")]
-        elif path.is_file():
-            paths.append((path, True))
-        else:
-            raise FileNotFoundError(f"The image {path} does not exist.")
-    if not paths:
-        raise ValueError(f"There is no image in {', '.join(names)}.")
-    return paths
-
-
-def _target_paths(paths, output):
-    """Where the picture of each path goes: its name, numbered where two are the same."""
-    sources = {path.resolve() for path in paths}
-    taken, targets = set(), []
-    for path in paths:
-        suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg", ".png") else ".png"
-        target, number = output / f"{path.stem}{suffix}", 2
-        while target in taken:
-            target, number = output / f"{path.stem}_{number}{suffix}", number + 1
-        if target.resolve() in sources:
-            raise ValueError(
-                f"--output {output} is where the images are: {target} would be overwritten. "
-                "Choose another folder."
-            )
-        taken.add(target)
-        targets.append(target)
-    return targets
-
-
-def _results_of_image(found, image_id, path):
-    """COCO's results; "uncertainties", standard deviations of left, top, right and bottom; and
-    "intervals", lower and upper ends for these sides."""
-    results = [
-        {
-            "image_id": image_id,
-            "file_name": str(path),
-            "category_id": int(label) + 1,
-            "category_name": name,
-            "bbox": [float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
-            "score": float(score),
-        }
-        for (x1, y1, x2, y2), label, name, score in zip(
-            found["boxes"], found["classes"], found["class_names"], found["confidence"]
-        )
-    ]
-    for name in ("uncertainties", "intervals"):
-        for result, sides in zip(results, found.get(name, ())):
-            result[name] = sides.tolist()
-    return results
-
-
-def _some(names, limit=5):
-    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")

@@ -1,5 +1,7 @@
 """`keras-gflv2 presets`: the published weights as a table."""
 
+from keras_gflv2.cli.arguments import add_verbose
+
 NAME = "presets"
 HELP = "list the detectors and backbones with published weights"
 TITLES = ("val AP", "test-dev", "what", "compared here")
@@ -7,6 +9,7 @@ TITLES = ("val AP", "test-dev", "what", "compared here")
 
 def add_arguments(parser):
     parser.add_argument("--urls", action="store_true", help="show where the weight files are")
+    add_verbose(parser)
 
 
 def run(arguments):

@@ -12,6 +12,7 @@ from keras_gflv2.cli.arguments import flag, write_json
 # Not part of a run: they say how, not what.
 TRANSIENT = (
     *("run", "command", "argv", "resume", "output", "traceback", "verbose", "dry_run"),
+    *("version", "completion"),
     *("help", "when_interrupted", "changes"),
 )
 # What a run may go on with otherwise than it began. The data itself is compared when it is read.
@@ -23,12 +24,16 @@ MAY_CHANGE = {
     "learning_rate": "it is the peak of the plan from here on",
     "checkpoint_minutes": "",
     "tensorboard": "",
+    "log": "",
+    "patience": "",
+    "time_limit": "",
     "devices": "",
 }
 # What is left of a process that was killed as it wrote.
 LEFTOVERS = (
     ".lock", ".probe", ".state.weights.h5", ".best.keras", ".model.keras", ".log.csv",
-    ".curves.png", ".detections.png", ".arguments.json", ".preset", ".preset.old",
+    ".curves.png", ".detections.png", ".arguments.json", ".experiments.json", ".preset",
+    ".preset.old",
 )  # fmt: skip
 
 
@@ -71,15 +76,26 @@ class RunFolder:
 
     # === What it began with ===
 
-    def write_record(self, arguments, model):
-        """Writes arguments.json: everything needed to repeat the run."""
+    def write_record(self, arguments, model, datasets=None):
+        """Writes arguments.json: everything needed to repeat the run.
+
+        Args:
+            arguments: of the command line.
+            model: the detector.
+            datasets: {split: dataset or None}, whose images and boxes are noted.
+        """
         import keras
 
         import keras_gflv2
 
         record = {
-            "arguments": {k: v for k, v in vars(arguments).items() if k not in TRANSIENT},
+            "arguments": self.arguments_of(arguments),
             "class_names": model.class_names,
+            "data": {
+                split: _counts(dataset, model.class_names)
+                for split, dataset in (datasets or {}).items()
+                if dataset is not None
+            },
             "versions": {
                 "keras_gflv2": keras_gflv2.__version__,
                 "keras": keras.__version__,
@@ -87,6 +103,11 @@ class RunFolder:
             },
         }
         write_json(self.path / "arguments.json", record)
+
+    @staticmethod
+    def arguments_of(arguments):
+        """{name: value} of the command line's arguments that are part of the run."""
+        return {k: v for k, v in vars(arguments).items() if k not in TRANSIENT}
 
     def saved_arguments(self, parser):
         """The arguments of the run as defaults for the parser of `train`.
@@ -139,6 +160,8 @@ class RunFolder:
         for name, value in vars(arguments).items():
             if name in TRANSIENT:
                 continue
+            if name not in saved and (value is None or value is False):
+                continue
             if name not in saved:
                 changes.append(
                     f"{self.path / 'arguments.json'} is of a version without {flag(name)}: it is "
@@ -179,18 +202,18 @@ class RunFolder:
             )
             self.best.unlink()
 
-    def best_ap(self, first_epoch):
-        """The best val_AP before an epoch, of the epoch in best.keras; None where none is."""
+    def ap_history(self, first_epoch):
+        """[(epoch, val_AP)] of the measured epochs before an epoch."""
         from keras_gflv2.training.progress import read_log
 
+        rows = [(int(row["epoch"]), _number(row.get("val_AP"))) for row in read_log(self.log)[1]]
+        return [(e, ap) for e, ap in rows if e < first_epoch and ap is not None and ap >= 0]
+
+    def best_ap(self, first_epoch):
+        """The best val_AP before an epoch, of the epoch in best.keras; None where none is."""
         if not self.best.is_file():
             return None
-        values = [
-            _number(row.get("val_AP"))
-            for row in read_log(self.log)[1]
-            if int(row["epoch"]) < first_epoch
-        ]
-        return max((value for value in values if value is not None), default=None)
+        return max((ap for _, ap in self.ap_history(first_epoch)), default=None)
 
     # === What it ends with ===
 
@@ -220,6 +243,20 @@ class RunFolder:
             f"curves.png, arguments.json and the state of the training to {self.path}"
         )
 
+    def small_files(self):
+        """Pictures, numbers and arguments of a run that has ended."""
+        names = ("arguments.json", "log.csv", "curves.png", "detections.png")
+        return [self.path / name for name in names if (self.path / name).is_file()]
+
+
+def _counts(dataset, class_names):
+    """Images and boxes of a dataset, None where a stream does not know them."""
+    boxes = getattr(dataset, "box_counts", None)
+    return {
+        "images": getattr(dataset, "num_images", None),
+        "boxes": None if boxes is None else dict(zip(class_names, boxes)),
+    }
+
 
 def _is_valid(action, value):
     """Whether a value from JSON could have come from the command line."""
@@ -228,7 +265,8 @@ def _is_valid(action, value):
     if action.nargs == 0:  # a flag
         return isinstance(value, bool)
     if action.nargs is not None:
-        if not isinstance(value, list) or len(value) != action.nargs:
+        is_counted = isinstance(action.nargs, int)
+        if not isinstance(value, list) or (is_counted and len(value) != action.nargs):
             return False
         return all(_is_valid_item(action, item) for item in value)
     return _is_valid_item(action, value)
@@ -239,13 +277,13 @@ def _is_valid_item(action, value):
         return False
     if action.type is None:
         return isinstance(value, str)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return False
     try:
-        action.type(str(value))
+        # A number must be written as one, a text as a text.
+        return isinstance(action.type(str(value)), str) == isinstance(value, str)
     except (ValueError, argparse.ArgumentTypeError):
         return False
-    return True
 
 
 def _is_whole_archive(path):

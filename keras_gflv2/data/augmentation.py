@@ -12,6 +12,15 @@ import tensorflow as tf
 
 from keras_gflv2.images import MEAN_COLOUR
 
+PRESETS = {
+    "none": {"horizontal_flip": 0.0},
+    "light": {"scale": (0.8, 1.25), "brightness": 0.2, "contrast": 0.2},
+    "strong": {
+        **{"scale": (0.5, 1.5), "translate": 0.1, "brightness": 0.3, "contrast": 0.3},
+        **{"saturation": 0.5, "hue": 0.02, "mosaic": 0.5, "mixup": 0.1, "erase": 0.2},
+    },
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
@@ -23,6 +32,8 @@ class Augmentation:
     )
     train_ds = keras_gflv2.data.load_voc("bccd", "train", train=True, augmentation=augmentation)
     ```
+
+    `Augmentation.preset("light")` is one of a few that were chosen on BCCD; see docs/training.md.
 
     Args:
         horizontal_flip: probability of a mirror image.
@@ -37,9 +48,13 @@ class Augmentation:
         saturation: largest relative change of the distance to the pixel's gray.
         hue: largest rotation of the hue in turns, 0..0.5.
         mosaic: probability that an image is put together from parts of 4 images, each at its scale.
-        mosaic_epochs: number of epochs with mosaics; those after them show whole images, as they
-            are in use. None for all.
+        mosaic_epochs: number of epochs with mosaics and mixed images; those after them show whole
+            images, as they are in use. None for all.
         min_visible: a box of which less than this part of its area remains in view is dropped.
+        mixup: probability that an image that is no mosaic is mixed with another one: each pixel is
+            a mean of both, and the boxes of both stay (Zhang et al., 2019, for detection).
+        erase: probability that a rectangle of 2 to 20% of the image is painted over with the color
+            of padding (random erasing, Zhong et al., 2020).
     """
 
     horizontal_flip: float = 0.5
@@ -54,6 +69,19 @@ class Augmentation:
     mosaic: float = 0.0
     min_visible: float = 0.3
     mosaic_epochs: int | None = None
+    mixup: float = 0.0
+    erase: float = 0.0
+
+    @classmethod
+    def preset(cls, name, **changes):
+        """One of `PRESETS` by its name, some of its arguments replaced.
+
+        Raises:
+            ValueError: there is none of this name.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"`name` must be one of {list(PRESETS)}. Received: {name!r}")
+        return cls(**{**PRESETS[name], **changes})
 
     def __post_init__(self):
         names = [field.name for field in dataclasses.fields(self)]
@@ -84,6 +112,11 @@ class Augmentation:
         return tuple(self.scale) != (1.0, 1.0) or self.translate > 0
 
     @property
+    def mixes(self):
+        """Whether an example may be made of several images."""
+        return self.mosaic > 0 or self.mixup > 0
+
+    @property
     def colours(self):
         """Whether colors change."""
         return max(self.brightness, self.contrast, self.saturation, self.hue) > 0
@@ -92,7 +125,8 @@ class Augmentation:
 def augment(example, frame, seed, augmentation, padding_color=MEAN_COLOUR):
     """Resizes an example to a frame, scales, shifts and flips it.
 
-    The mosaic, the colors and the quarter turn come after, for they concern the result.
+    What mixes images, the colors, erasing and the quarter turn come after, for they concern the
+    result.
 
     Args:
         example: dictionary as above, image of any size.
@@ -277,55 +311,6 @@ def _hue_matrix(turns):
     rotation = tf.reshape(tf.stack([1, 0, 0, 0, cosine, -sine, 0, sine, cosine]), [3, 3])
     to_rgb, to_yiq = (tf.constant(matrix, "float32") for matrix in (RGB_FROM_YIQ, YIQ_FROM_RGB))
     return tf.matmul(to_rgb, tf.matmul(rotation, to_yiq))
-
-
-def mosaic(examples, seed, min_visible, max_boxes, padding_color=MEAN_COLOUR):
-    """Puts a window of each of 4 examples into the quarters of the first one's frame.
-
-    The quarters meet at a random point; objects keep their scale.
-
-    Args:
-        examples: 4 examples with float32 images, as `augment` returns them.
-        seed: int32 (2,).
-        min_visible: see `place`.
-        max_boxes: number of boxes N of the result, at least that of an example.
-        padding_color: RGB of what no example covers.
-
-    Returns:
-        Example of `max_boxes` boxes. Where more boxes than that are in view, the first example
-        is returned as it is rather than losing boxes.
-    """
-    centre_seed, *seeds = tf.unstack(tf.random.split(seed, 5))
-    frame = tf.shape(examples[0]["image"])[:2]
-    centre = tf.random.stateless_uniform([2], centre_seed, 0.3, 0.7)
-    centre = tf.cast(tf.round(centre * tf.cast(frame, "float32")), "int32")
-    parts = []
-    for i, (example, part_seed) in enumerate(zip(examples, seeds)):
-        row, column = divmod(i, 2)
-        top = centre[0] * row
-        left = centre[1] * column
-        height = frame[0] - centre[0] if row else centre[0]
-        width = frame[1] - centre[1] if column else centre[1]
-        size = tf.stack([height, width])
-        window = _window(example, size, part_seed, min_visible, padding_color)
-        shift = tf.cast(tf.stack([left, top, left, top]), "float32")
-        parts.append(window | {"boxes": window["boxes"] + shift})
-    rows = [tf.concat([parts[i]["image"], parts[i + 1]["image"]], axis=1) for i in (0, 2)]
-    merged = {key: tf.concat([part[key] for part in parts], axis=0) for key in INSTANCE_KEYS}
-    merged["image"] = tf.concat(rows, axis=0)
-    visible = tf.reduce_sum(tf.cast(merged["classes"] >= 0, "int32"))
-    return tf.cond(
-        visible <= max_boxes,
-        lambda: compact(merged, max_boxes),
-        lambda: compact(examples[0], max_boxes),
-    )
-
-
-def _window(example, size, seed, min_visible, padding_color):
-    """Cuts a window of `size` at a random place; a smaller image is padded."""
-    free = tf.cast(tf.maximum(tf.shape(example["image"])[:2] - size, 0), "float32")
-    offset = tf.cast(tf.round(tf.random.stateless_uniform([2], seed) * free), "int32")
-    return place(example, size, -offset, min_visible, padding_color)
 
 
 INSTANCE_KEYS = ("boxes", "classes", "ignored", "areas")

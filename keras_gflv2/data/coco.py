@@ -1,5 +1,6 @@
 """COCO annotation files (instances_*.json) with a folder of images."""
 
+import itertools
 import pathlib
 import reprlib
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from keras_gflv2.data.files import ImageFolder, read_json
 from keras_gflv2.data.pipeline import dataset_of
-from keras_gflv2.data.records import TOLERANCE, Report, check_class_names, make_record
+from keras_gflv2.data.records import TOLERANCE, Annotations, Report, check_class_names, make_record
 from keras_gflv2.data.takes_options import takes_options
 from keras_gflv2.data.values import (
     IdTable,
@@ -59,9 +60,15 @@ def load_coco(
         FileNotFoundError: the annotation file or an image is missing.
         ValueError: the annotation file cannot be used; the message names the file and the key.
     """
+    report = Report(annotation_file, invalid_boxes)
+    found = read_coco(annotation_file, image_dir, report, class_names, allow_outside)
+    return dataset_of(found, options)
+
+
+def read_coco(annotation_file, image_dir, report, class_names=None, allow_outside=False):
+    """The `Annotations` of a COCO file; arguments as in `load_coco`."""
     path = pathlib.Path(annotation_file)
     content = _read_content(path)
-    report = Report(path, invalid_boxes)
     images = [_read_image(entry, path) for entry in content["images"]]
     categories = _read_categories(content["categories"], path)
     if _has_root(categories, content["annotations"], path):
@@ -70,19 +77,19 @@ def load_coco(
             categories = others
             report.add("root_categories", root["name"])
     categories = _select_categories(categories, class_names, path)
-    objects = _read_annotations(content["annotations"], images, categories, path)
+    objects = _read_annotations(content["annotations"], images, categories, path, report)
     folder = ImageFolder(image_dir, allow_outside)
-    records = [
-        _make_record(image, image_objects, folder, report, path)
-        for image, image_objects in zip(images, objects)
-    ]
-    _count_corner_boxes(objects, records, report)
-    return dataset_of(
+    found = report.read_each(
+        list(zip(images, objects)),
+        lambda entry: (_make_record(*entry, folder, report, path), entry[1]),
+    )
+    records = [record for record, _ in found]
+    _count_corner_boxes([objects for _, objects in found], records, report)
+    return Annotations(
         records,
+        [category["name"] for category in categories],
         report,
-        options,
-        class_names=[category["name"] for category in categories],
-        category_ids=[category["id"] for category in categories],
+        [category["id"] for category in categories],
     )
 
 
@@ -154,12 +161,13 @@ def _select_categories(categories, class_names, path):
     return [by_name[name] for name in class_names]
 
 
-def _read_annotations(annotations, images, categories, path):
+def _read_annotations(annotations, images, categories, path, report):
     """Returns the objects of each image: lists of boxes, classes, ignored and areas."""
     image_table = IdTable([image["id"] for image in images], "image", path)
     category_table = IdTable([category["id"] for category in categories], "category", path)
     objects = [([], [], [], []) for _ in images]
-    for entry in annotations:
+
+    def read(entry):
         what = f"annotation {entry.get('id', '?') if isinstance(entry, dict) else entry!r}"
         image_id = _value(entry, "image_id", what, path)
         image_index = image_table.find(read_id(image_id, "'image_id'", f"{path}: {what}"))
@@ -177,12 +185,27 @@ def _read_annotations(annotations, images, categories, path):
             raise ValueError(
                 f"{where} has the unknown category id {category_id!r}. Allowed: {allowed}"
             )
-        box = _read_box(_value(entry, "bbox", what, path, of_image), where)
+        box = _polygon_box(entry) or _value(entry, "bbox", what, path, of_image)
+        box = _read_box(box, where)
         flags = [read_flag(entry.get(key), repr(key), where) for key in ("iscrowd", "ignore")]
-        values = (box, class_id, int(any(flags)), _read_area(entry.get("area"), box, where))
+        return image_index, (box, class_id, int(any(flags)), _read_area(entry, box, where))
+
+    for image_index, values in report.read_each(annotations, read):
         for column, value in zip(objects[image_index], values):
             column.append(value)
     return objects
+
+
+def _polygon_box(entry):
+    """The box around the polygons of an entry without one, None where there is nothing to do."""
+    polygons = entry.get("segmentation")
+    if entry.get("bbox") not in (None, []) or not isinstance(polygons, list) or not polygons:
+        return None
+    numbers = list(itertools.chain(*polygons)) if isinstance(polygons[0], list) else polygons
+    if len(numbers) < 6 or not all(isinstance(number, (int, float)) for number in numbers):
+        return None
+    xs, ys = numbers[::2], numbers[1::2]
+    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
 
 
 def _read_box(box, where):
@@ -198,8 +221,9 @@ def _read_box(box, where):
     return [x, y, x + width, y + height]
 
 
-def _read_area(area, box, where):
+def _read_area(entry, box, where):
     """Returns the stated area (of the segment, in COCO itself), else that of the box."""
+    area = entry.get("area")
     if area in (None, ""):
         return (box[2] - box[0]) * (box[3] - box[1])
     return read_number(area, "'area'", where)

@@ -151,7 +151,7 @@ class ImageFolder:
 
     def _repair(self, name, where):
         """The path after what people and programs do to names is undone, None if there is none."""
-        for spelling in dict.fromkeys((name, urllib.parse.unquote(name))):
+        for spelling in _spellings(name):
             written = pathlib.PureWindowsPath(ntpath.normpath(spelling))
             if written.root:
                 parts = written.parts[1:]
@@ -205,6 +205,14 @@ class ImageFolder:
                 names.setdefault(_fold(name), []).append(name)
             self._listings[folder] = names
         return self._listings[folder]
+
+
+def _spellings(name):
+    """A name as it is, without percent-encoding, and of an address its path."""
+    names = [name, urllib.parse.unquote(name)]
+    if "://" in name:
+        names += [urllib.parse.unquote(urllib.parse.urlsplit(name).path)]
+    return dict.fromkeys(names)
 
 
 def _fold(name):

@@ -6,6 +6,8 @@ import numpy as np
 
 from keras_gflv2.contract import check_box_format
 from keras_gflv2.data.augmentation import Augmentation
+from keras_gflv2.data.division import check_subset
+from keras_gflv2.data.own_augmentation import OwnAugmentation, split_augmentation
 from keras_gflv2.data.sampler import check_image_size
 from keras_gflv2.images import MEAN_COLOUR
 from keras_gflv2.replicas import process_position
@@ -23,7 +25,9 @@ class LoaderOptions:
         train: whether to augment, to group images by orientation, and to fill the last batches.
         shuffle: whether to draw a new order for each epoch; `train` by default.
         seed: int; the same seed gives the same batches. None draws one.
-        augmentation: an `Augmentation`; by default a horizontal flip of every other image.
+        augmentation: an `Augmentation`; by default a horizontal flip of every other image. Or a
+            function or layer of Keras or KerasCV that changes an image and its boxes, or a list of
+            them, which may begin with an `Augmentation`: see `OwnAugmentation`.
         cache: whether to keep decoded images in memory; `"auto"` does below 1 GB.
         class_balance: in training, show classes that occur in fewer than this fraction of the
             images more often: sqrt(class_balance / fraction) times, with the images they are in.
@@ -33,6 +37,10 @@ class LoaderOptions:
         padding_color: RGB in 0..255 of the padding and of what augmentation moves into the
             picture. By default the mean of ImageNet, which the normalization of this package's
             backbones makes zero; a backbone with another mean needs that one.
+        validation_fraction: part of the images that is for validation, 0..1. Which ones follows
+            from a hash of their names: nearly all stay where they are when others are added.
+        subset: with `validation_fraction`, which part to load: `"train"` or `"val"`.
+        split_seed: int; another seed makes another division.
 
     Raises:
         ValueError: an option cannot be used; the message names it.
@@ -44,11 +52,14 @@ class LoaderOptions:
     train: bool = False
     shuffle: bool | None = None
     seed: int | None = None
-    augmentation: Augmentation | None = None
+    augmentation: object = None
     cache: bool | str = "auto"
     class_balance: float = 0.0
     shard: tuple | str = "auto"
     padding_color: tuple | None = None
+    validation_fraction: float = 0.0
+    subset: str | None = None
+    split_seed: int = 0
 
     def __post_init__(self):
         if not isinstance(self.batch_size, (int, np.integer)) or self.batch_size < 1:
@@ -61,21 +72,20 @@ class LoaderOptions:
                 f'`cache` must be "auto", True or False. Received: cache={self.cache!r}'
             )
         self._check_class_balance()
+        check_subset(self.validation_fraction, self.subset)
         self.padding_color = _rgb(self.padding_color)
         if self.shuffle is None:
             self.shuffle = self.train
 
     def _check_augmentation(self):
-        augmentation = self.augmentation
-        if augmentation is not None and not isinstance(augmentation, Augmentation):
-            raise ValueError(
-                "`augmentation` must be a keras_gflv2.data.Augmentation. "
-                f"Received: {type(augmentation).__name__}"
-            )
-        if augmentation is not None and not self.train:
-            raise ValueError("`augmentation` needs `train=True`. Received: train=False")
-        if augmentation is None and self.train:
+        functions = []
+        if self.augmentation is not None:
+            if not self.train:
+                raise ValueError("`augmentation` needs `train=True`. Received: train=False")
+            self.augmentation, functions = split_augmentation(self.augmentation)
+        elif self.train:
             self.augmentation = Augmentation()
+        self.own_augmentation = OwnAugmentation(functions, self.bounding_box_format)
 
     def _check_class_balance(self):
         if not 0 <= self.class_balance <= 1:

@@ -3,6 +3,9 @@
 Every loader of this package ends here, so all datasets carry the same batch and attributes.
 """
 
+import dataclasses
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -13,13 +16,16 @@ from keras_gflv2.data.augmentation import (
     augment,
     compact,
     jitter_colour,
-    mosaic,
+    maybe,
     paste,
     quarter_turn,
     resize,
 )
 from keras_gflv2.data.digest import records_digest
-from keras_gflv2.data.records import check_records
+from keras_gflv2.data.division import divide
+from keras_gflv2.data.erasing import erase
+from keras_gflv2.data.mixing import mixup, mosaic
+from keras_gflv2.data.records import Annotations, check_records
 from keras_gflv2.data.sampler import BatchSampler, repeat_factors
 from keras_gflv2.data.takes_options import takes_options
 from keras_gflv2.data.values import batch_ids
@@ -56,27 +62,24 @@ def build_dataset(
         `tf.data.Dataset` of `{"images", "bounding_boxes": {"boxes", "classes", "ignored", "areas"},
         "image_sizes", "original_sizes", "image_ids"}` with the attributes `class_names`,
         `bounding_box_format`, `padding_color`, `category_ids`, `image_ids`, `file_names`,
-        `num_images`, `report`;
+        `num_images`, `box_counts` of the classes, `report`, and `annotations`, the `Annotations`
+        that it was made of;
         to resume, `set_epoch(epoch, step=0)` makes the next pass that of the given epoch from a
         step on, and `from_position(epoch, step)` returns the dataset of that one pass, with its
         length; `images_of(epoch, step)` gives the indices of a batch's images, in all processes;
         `shard_position` is `(index, count)`.
     """
-    return dataset_of(
-        records,
-        report,
-        options,
-        class_names=class_names,
-        category_ids=category_ids,
-        image_ids=image_ids,
-    )
+    if image_ids is not None:
+        records = [dataclasses.replace(r, image_id=i) for r, i in zip(records, image_ids)]
+    return dataset_of(Annotations(records, class_names, report, category_ids), options)
 
 
-def dataset_of(records, report, options, *, class_names, category_ids=None, image_ids=None):
-    """`build_dataset` for loaders, which have a `LoaderOptions` already."""
+def dataset_of(found, options):
+    """`build_dataset` of the `Annotations` of a loader, which has a `LoaderOptions` already."""
     shard = options.shard_position()
-    check_records(records, report, options.train)
-    image_ids = [record.image_id for record in records] if image_ids is None else list(image_ids)
+    check_records(found.records, found.report, options.train)
+    records = divide(found.records, options.validation_fraction, options.subset, options.split_seed)
+    image_ids = [record.image_id for record in records]
     augmentation = options.augmentation
     sampler = BatchSampler(
         sizes=[(record.height, record.width) for record in records],
@@ -87,30 +90,31 @@ def dataset_of(records, report, options, *, class_names, category_ids=None, imag
         seed=options.seed_of(shard),
         rotate90=augmentation.rotate90 if augmentation else 0.0,
         mosaic=augmentation.mosaic if augmentation else 0.0,
+        mixup=augmentation.mixup if augmentation else 0.0,
         mosaic_epochs=augmentation.mosaic_epochs if augmentation else None,
-        repeats=_repeats(records, len(class_names), options.class_balance),
+        repeats=_repeats(records, len(found.class_names), options.class_balance),
         shard=shard,
     )
     reader = RecordReader(records, options.cache, batch_ids(image_ids))
     dataset = plan_dataset(sampler)
-    assemble = ExampleAssembler(
-        reader, augmentation, options.bounding_box_format, options.padding_color
-    )
+    assemble = ExampleAssembler(reader, options)
     dataset = dataset.map(
         graph_function(assemble), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
     dataset = dataset.batch(options.batch_size // shard[1], drop_remainder=sampler.always_full)
     dataset = _fix_canvas(dataset, sampler.canvas_sizes)
     attributes = {
-        "class_names": list(class_names),
+        "class_names": list(found.class_names),
         "bounding_box_format": options.bounding_box_format.lower(),
         "padding_color": options.padding_color,
-        "category_ids": None if category_ids is None else list(category_ids),
+        "category_ids": found.category_ids and list(found.category_ids),
         "image_ids": image_ids,
         "file_names": [record.name for record in records],
         "num_images": len(records),
+        "annotations": dataclasses.replace(found, records=records),
+        "box_counts": count_boxes(records, len(found.class_names)),
         "digest": records_digest(records),
-        "report": report.as_dict(records),
+        "report": found.report.as_dict(records),
         "set_epoch": sampler.set_position,
         "images_of": sampler.images_of,
         "shard_position": shard,
@@ -140,6 +144,14 @@ def attach_attributes(dataset, **attributes):
     for name, value in attributes.items():
         setattr(dataset, name, value)
     return dataset
+
+
+def count_boxes(records, num_classes):
+    """How many boxes each class has, those to be ignored left out: a list of ints."""
+    counts = np.zeros(num_classes, "int64")
+    for record in records:
+        counts += np.bincount(record.classes[record.ignored == 0], minlength=num_classes)
+    return counts.tolist()
 
 
 def _repeats(records, num_classes, class_balance):
@@ -227,16 +239,15 @@ class ExampleAssembler:
 
     Args:
         reader: a `RecordReader`.
-        augmentation: an `Augmentation`, or None for the picture as it is.
-        bounding_box_format: format of the boxes.
-        padding_color: RGB of what no picture covers.
+        options: the `LoaderOptions`.
     """
 
-    def __init__(self, reader, augmentation, bounding_box_format, padding_color):
+    def __init__(self, reader, options):
         self.reader = reader
-        self.augmentation = augmentation
-        self.bounding_box_format = bounding_box_format
-        self.padding_color = padding_color
+        self.augmentation = options.augmentation  # or None for the picture as it is
+        self.own = options.own_augmentation
+        self.bounding_box_format = options.bounding_box_format
+        self.padding_color = options.padding_color
 
     def __call__(self, plan):
         example, image_id = self.reader.read(plan["indices"][0])
@@ -256,43 +267,51 @@ class ExampleAssembler:
 
     def _augment(self, example, plan):
         seeds = tf.unstack(tf.random.split(plan["seed"], 6))
-        augmentation = self.augmentation
+        augmentation, max_boxes = self.augmentation, self.reader.max_boxes
         example = self._prepare(example, plan, seeds[0])
-        if augmentation.mosaic:
-            example = self._mosaic(example, plan, seeds[1:5])
-        elif augmentation.moves:
-            example = compact(example, self.reader.max_boxes)
-        return finish_augmentation(example, plan["quarter_turn"], seeds[5], augmentation)
-
-    def _mosaic(self, example, plan, seeds):
-        # Twice the boxes of an image: four quarters show about as many as one whole image.
-        max_boxes = 2 * self.reader.max_boxes
-
-        def with_mosaic():
-            others = [
-                self._prepare(self.reader.read(plan["indices"][i])[0], plan, seeds[i - 1])
-                for i in (1, 2, 3)
-            ]
-            return mosaic(
-                [example, *others],
-                seeds[3],
-                self.augmentation.min_visible,
-                max_boxes,
-                self.padding_color,
+        if augmentation.mixes:
+            # Of a mosaic: four quarters show about as many as one whole image.
+            max_boxes *= 2
+            example = tf.switch_case(
+                tf.cast(plan["mosaic"], "int32") + 2 * tf.cast(plan["mixup"], "int32"),
+                [
+                    lambda: compact(example, max_boxes),
+                    lambda: self._mixed(mosaic, 4, example, plan, seeds[1:5], max_boxes),
+                    lambda: self._mixed(mixup, 2, example, plan, seeds[1:5], max_boxes),
+                ],
             )
+        elif augmentation.moves or augmentation.erase:
+            example = compact(example, max_boxes)
+        example = finish_augmentation(
+            example, plan["quarter_turn"], seeds[5], augmentation, self.padding_color
+        )
+        return self.own(example, seeds[5]) if self.own else example
 
-        return tf.cond(plan["mosaic"], with_mosaic, lambda: compact(example, max_boxes))
+    def _mixed(self, mix, count, example, plan, seeds, max_boxes):
+        """The example together with those after it in the plan."""
+        others = [
+            self._prepare(self.reader.read(plan["indices"][i])[0], plan, seeds[i - 1])
+            for i in range(1, count)
+        ]
+        min_visible = self.augmentation.min_visible
+        return mix([example, *others], seeds[3], min_visible, max_boxes, self.padding_color)
 
     def _prepare(self, example, plan, seed):
         frame = resize_shapes(tf.shape(example["image"])[:2], plan["image_size"])
         return augment(example, frame, seed, self.augmentation, self.padding_color)
 
 
-def finish_augmentation(example, turn, seed, augmentation):
-    """Changes the colors, and turns the image by 90 degrees where `turn` says so."""
+def finish_augmentation(example, turn, seed, augmentation, padding_color):
+    """Changes the colors, erases a part, and turns the image by 90 degrees where `turn` says so."""
     if augmentation.colours:
         image = jitter_colour(example["image"], seed, augmentation)
         example = example | {"image": image}
+    if augmentation.erase:
+        chance, seed = tf.unstack(tf.random.split(tf.random.fold_in(seed, 1), 2))
+        function = functools.partial(
+            erase, seed=seed, min_visible=augmentation.min_visible, color=padding_color
+        )
+        example = maybe(augmentation.erase, chance, function, example)
     if augmentation.rotate90:
         example = tf.cond(turn, lambda: quarter_turn(example), lambda: dict(example))
     return example
@@ -321,6 +340,7 @@ def plan_dataset(sampler):
         "canvas": tf.TensorSpec([None, 2], "int32"),
         "quarter_turn": tf.TensorSpec([None], "bool"),
         "mosaic": tf.TensorSpec([None], "bool"),
+        "mixup": tf.TensorSpec([None], "bool"),
     }
     # A batch of plans a step: Python is called once a batch only.
     return tf.data.Dataset.from_generator(sampler, output_signature=signature).unbatch()

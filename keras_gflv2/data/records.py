@@ -4,6 +4,7 @@ Nothing is lost silently: what is repaired or guessed is counted in a `Report`, 
 carried by the dataset as `ds.report`.
 """
 
+import contextlib
 import dataclasses
 import os
 import warnings
@@ -28,11 +29,18 @@ MESSAGES = {
     "remove them unless they are meant, for each counts as an object of its own",
     "corner_boxes": "read {count} boxes as [x, y, width, height] that reach beyond their image but "
     "fit as [x1, y1, x2, y2]; if the file holds corners, convert its boxes",
+    "transposed_boxes": "cut or dropped {count} boxes that reach beyond their image but fit with x "
+    "and y exchanged, as all others do; if the file holds [y, x, y, x], exchange them",
     "size_mismatches": "used the image's own size where {count} annotations state another",
     "repeated_images": "left out {count} repeated entries of the list of images",
     "repeated_files": "kept {count} entries of files that are listed under several image ids; each "
     "has its own objects only and lacks those of the others, so merge them for training",
     "repaired_names": "found {count} files under other names than the annotations have",
+    "numbered_classes": "named {count} classes by their numbers, for there is no list of names; "
+    "pass `class_names`, or write a data.yaml",
+    "missing_labels": "took {count} images without a file of labels for images without objects",
+    "seeded_split": "chose {count} images by a hash of their names, for there is no list of the "
+    "split",
     "root_categories": "left out {count} category that no object has and that is the "
     "'supercategory' of all others, as Roboflow adds it",
     "exif_upright": "turned {count} pictures upright as their EXIF orientation and their stated "
@@ -80,15 +88,34 @@ class Record:
         return os.fspath(self.image) if isinstance(self.image, (str, os.PathLike)) else self.name
 
 
+@dataclasses.dataclass
+class Annotations:
+    """What a reader found: one part of a dataset, before batches are made of it.
+
+    Attributes:
+        records: list of `Record`.
+        class_names: list of str.
+        report: the `Report` of reading them.
+        category_ids: the source's own class ids in the order of `class_names`, or None.
+    """
+
+    records: list
+    class_names: list
+    report: "Report"
+    category_ids: list | None = None
+
+
 class Report:
     """Counts what was repaired while a dataset was read.
 
     Args:
         source: name of the annotation file or folder, for messages.
         invalid_boxes: `"drop"` repairs boxes and counts; `"error"` raises on the first one.
+        keep_faults: whether an image that cannot be used is left out and its error kept in
+            `faults`, as a check of the data wants; else the first one is raised.
     """
 
-    def __init__(self, source, invalid_boxes="drop"):
+    def __init__(self, source, invalid_boxes="drop", keep_faults=False):
         if invalid_boxes not in ("drop", "error"):
             raise ValueError(
                 '`invalid_boxes` must be "drop" (repair, count and warn) or "error" (raise). '
@@ -98,7 +125,27 @@ class Report:
         self.invalid_boxes = invalid_boxes
         self.counts = dict.fromkeys(MESSAGES, 0)
         self.files = {key: {} for key in MESSAGES}
+        self.faults = [] if keep_faults else None
+        self.all_transposed = True
         self._warned = set()
+
+    @contextlib.contextmanager
+    def keeping_faults(self):
+        """Within it, an error of one image is kept where `keep_faults` asks for it."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            if self.faults is None:
+                raise
+            self.faults.append(error)
+
+    def read_each(self, entries, read):
+        """`read(entry)` of all entries, without those whose error was kept."""
+        found = []
+        for entry in entries:
+            with self.keeping_faults():
+                found.append(read(entry))
+        return found
 
     def add(self, key, name, count=1):
         """Counts `count` repairs of kind `key` in the file `name`."""
@@ -134,7 +181,9 @@ class Report:
         }
 
 
-def make_record(image, name, objects, report, *, image_id, stated_size=None, size=None):
+def make_record(
+    image, name, objects, report, *, image_id, stated_size=None, size=None, fractions=False
+):
     """Checks one picture and its boxes.
 
     Args:
@@ -146,6 +195,7 @@ def make_record(image, name, objects, report, *, image_id, stated_size=None, siz
         image_id: see `Record`.
         stated_size: `(height, width)` as the annotation has it, None if it does not say.
         size: `(height, width)` where it is known already; else the image's header is read.
+        fractions: whether boxes are fractions of the picture as it is read, not pixels.
 
     Returns:
         A `Record` whose boxes lie inside the picture and have a positive area.
@@ -172,6 +222,8 @@ def make_record(image, name, objects, report, *, image_id, stated_size=None, siz
         report.add("size_mismatches", name)
     boxes, classes, ignored, areas = objects
     boxes = np.asarray(boxes, "float64").reshape(-1, 4)  # (N, 4)
+    if fractions:
+        boxes = boxes * [width, height, width, height]
     boxes, kept = repair_boxes(boxes, height, width, name, report)
     if areas is None:
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -239,6 +291,7 @@ def repair_boxes(boxes, height, width, name, report):
     report.add("empty_boxes", name, (finite & ~positive).sum())
     limits = np.array([width, height, width, height], "float64")
     clipped = np.clip(boxes, 0, limits)
+    _count_transposed(boxes, limits, name, report)
     inside = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
     report.add("outside_boxes", name, (finite & positive & ~inside).sum())
     kept = finite & positive & inside
@@ -247,17 +300,16 @@ def repair_boxes(boxes, height, width, name, report):
     return clipped[kept], kept
 
 
-def check_records(records, report, train):
-    """Checks what no picture shows alone.
+def _count_transposed(boxes, limits, name, report):
+    """Counts boxes that leave their image and would not with x and y exchanged."""
+    beyond = (boxes > limits + 1).any(axis=-1)
+    fits = (boxes >= -1).all(axis=-1) & (boxes[:, [1, 0, 3, 2]] <= limits + 1).all(axis=-1)
+    report.all_transposed &= bool(fits.all())
+    report.add("transposed_boxes", name, (beyond & fits).sum())
 
-    Args:
-        records: list of `Record`.
-        report: the `Report` that counts, and that warns here of all it has.
-        train: whether the records are for training.
 
-    Raises:
-        ValueError: the boxes are fractions of the picture.
-    """
+def compare_records(records, report):
+    """Counts what no picture shows alone; arguments and errors as of `check_records`."""
     if not records:
         raise ValueError(f"{report.source}: the dataset is empty. It lists no image.")
     boxes = np.concatenate([record.boxes for record in records])
@@ -269,6 +321,10 @@ def check_records(records, report, train):
             f"image: no coordinate is larger than {largest:.3g}. Multiply them by the width and "
             "height of their image."
         )
+    # Of boxes that are drawn carelessly some leave the image in the other direction.
+    if not report.all_transposed:
+        report.counts["transposed_boxes"] = 0
+        report.files["transposed_boxes"] = {}
     listed = {}
     for record in records:
         if isinstance(record.image, (str, os.PathLike)):
@@ -276,6 +332,20 @@ def check_records(records, report, train):
     for names in listed.values():
         if len(names) > 1:
             report.add("repeated_files", names[0], len(names))
+
+
+def check_records(records, report, train):
+    """Checks what no picture shows alone, and warns of all that the report has.
+
+    Args:
+        records: list of `Record`.
+        report: the `Report` that counts, and that warns here of all it has.
+        train: whether the records are for training.
+
+    Raises:
+        ValueError: the boxes are fractions of the picture.
+    """
+    compare_records(records, report)
     if train and all((record.ignored == 1).all() for record in records):
         warnings.warn(
             f"{report.source}: no image of the training data has an object, except for ignored "

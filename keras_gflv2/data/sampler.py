@@ -18,12 +18,13 @@ class BatchSampler:
     """Plans the batches of an epoch.
 
     Calling it yields one dictionary of arrays for each batch of B images:
-        indices: int64 (B, 4), the image, and three more for a mosaic.
+        indices: int64 (B, 4), the image, and three more to mix it with.
         seed: int32 (B, 2), for the stateless random operations of an example.
         image_size: int32 (B, 2), short side and longest long side of this batch.
         canvas: int32 (B, 2), height and width of the padded batch.
         quarter_turn: bool (B,), whether this batch is turned by 90 degrees.
         mosaic: bool (B,), whether an example is a mosaic.
+        mixup: bool (B,), whether an example is mixed with the image after it in `indices`.
 
     Args:
         sizes: int (num_images, 2): height and width of every image.
@@ -35,10 +36,11 @@ class BatchSampler:
         seed: int or None.
         rotate90: probability that a batch is turned by 90 degrees.
         mosaic: probability that an example is a mosaic.
-        mosaic_epochs: number of epochs after which none is; None for never.
+        mosaic_epochs: number of epochs after which none is, and none is mixed; None for never.
         repeats: float (num_images,), at least 1: how often an epoch has each image on average.
         shard: `(index, count)`: yield only this part of every batch, of `count` equal ones. All
             parts of a batch have one plan, so they make up the batch that is made alone.
+        mixup: probability that an example that is no mosaic is mixed with another.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class BatchSampler:
         mosaic_epochs=None,
         repeats=None,
         shard=(0, 1),
+        mixup=0.0,
     ):
         self.sizes = np.asarray(sizes, "int64").reshape(-1, 2)
         self.batch_size = batch_size
@@ -63,6 +66,7 @@ class BatchSampler:
         self.seed = choose_seed(seed)
         self.rotate90 = rotate90
         self.mosaic = mosaic
+        self.mixup = mixup
         self.mosaic_epochs = mosaic_epochs
         self.repeats = np.ones(len(self.sizes)) if repeats is None else np.asarray(repeats)
         self.shard = shard
@@ -83,7 +87,7 @@ class BatchSampler:
         random = np.random.default_rng([self.seed, epoch])
         is_over = self.mosaic_epochs is not None and epoch >= self.mosaic_epochs
         for indices in self._batches(random):
-            yield self._plan_batch(indices, random, 0.0 if is_over else self.mosaic)
+            yield self._plan_batch(indices, random, is_over)
 
     def set_position(self, epoch, step=0):
         """Makes the next pass that of an epoch, from one of its steps on."""
@@ -92,8 +96,9 @@ class BatchSampler:
     def images_of(self, epoch, step):
         """Indices of the images that batch `step` of an epoch is made of."""
         plan = next(itertools.islice(self._epoch(epoch), step, None))
-        used = np.where(plan["mosaic"][:, None], plan["indices"], plan["indices"][:, :1])
-        return sorted({int(index) for index in used.ravel()})
+        counts = np.where(plan["mosaic"], 4, np.where(plan["mixup"], 2, 1))
+        used = [row[:count] for row, count in zip(plan["indices"], counts)]
+        return sorted({int(index) for index in np.concatenate(used)})
 
     @property
     def num_batches(self):
@@ -171,26 +176,29 @@ class BatchSampler:
         # Rounded, for sums of 1 that floats leave a little above a whole number.
         return int(np.ceil(round(float(self.repeats[group].sum()), 6)))
 
-    def _plan_batch(self, indices, random, mosaic):
+    def _plan_batch(self, indices, random, mixes_no_more):
         short = self.short_sides[random.integers(len(self.short_sides))]
         quarter_turn = bool(random.random() < self.rotate90)
-        group = next(group for group in self.groups if not self.mosaic or indices[0] in group)
+        mixes = self.mosaic or self.mixup
+        group = next(group for group in self.groups if not mixes or indices[0] in group)
         shapes = [resize_shape(self.sizes[i], (short, self.longest)) for i in indices]
         canvas = self.canvas(shapes, short)
         if quarter_turn:
             canvas = canvas[::-1]
         count = len(indices)
-        others = (
-            random.choice(group, (count, 3)) if self.mosaic else np.repeat(indices[:, None], 3, 1)
-        )
-        return {
+        others = random.choice(group, (count, 3)) if mixes else np.repeat(indices[:, None], 3, 1)
+        plan = {
             "indices": np.concatenate([indices[:, None], others], axis=1).astype("int64"),
             "seed": random.integers(2**31 - 1, size=(count, 2)).astype("int32"),
             "image_size": np.tile(np.array([short, self.longest], "int32"), (count, 1)),
             "canvas": np.tile(np.array(canvas, "int32"), (count, 1)),
             "quarter_turn": np.full(count, quarter_turn),
-            "mosaic": random.random(count) < mosaic,
+            "mosaic": random.random(count) < (0.0 if mixes_no_more else self.mosaic),
         }
+        # Drawn last, and only where it is wanted: seeds give the batches that they always gave.
+        mixup = 0.0 if mixes_no_more else self.mixup
+        drawn = random.random(count) if self.mixup else np.ones(count)
+        return {**plan, "mixup": (drawn < mixup) & ~plan["mosaic"]}
 
     def _used_edges(self, short):
         """The few heights, and the few widths, that canvases of this short side can have."""

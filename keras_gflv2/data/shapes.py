@@ -13,7 +13,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from keras_gflv2.data.pipeline import dataset_of
-from keras_gflv2.data.records import Report, check_class_names, class_index, make_record
+from keras_gflv2.data.records import (
+    Annotations,
+    Report,
+    check_class_names,
+    class_index,
+    make_record,
+)
 from keras_gflv2.data.takes_options import takes_options
 
 SHAPE_NAMES = ("circle", "square", "triangle")
@@ -61,13 +67,24 @@ def load_shapes(
     height, width = _check_size(size)
     image_size = image_size or (min(height, width), max(height, width))
     options = dataclasses.replace(options, image_size=image_size)
+    report = Report(f"shapes:{split}", invalid_boxes)
+    found = read_shapes(
+        split, report, num_images, size, objects, dataset_seed, class_names=class_names
+    )
+    return dataset_of(found, options)
+
+
+def read_shapes(
+    split, report, num_images=None, size=128, objects=(1, 6), dataset_seed=0, class_names=None
+):
+    """The `Annotations` of generated pictures; arguments as in `load_shapes`."""
+    height, width = _check_size(size)
     objects = _check_objects(objects)
     if num_images is None:
         num_images = DEFAULT_NUM_IMAGES.get(split, 128)
     if num_images < 1:
         raise ValueError(f"`num_images` must be at least 1. Received: num_images={num_images}")
     class_names = check_class_names(SHAPE_NAMES if class_names is None else class_names)
-    report = Report(f"shapes:{split}", invalid_boxes)
     classes = [class_index(name, class_names, report.source) for name in SHAPE_NAMES]
     records = []
     for index in range(num_images):
@@ -86,7 +103,7 @@ def load_shapes(
                 size=(height, width),
             )
         )
-    return dataset_of(records, report, options, class_names=class_names)
+    return Annotations(records, class_names, report)
 
 
 def draw_layout(key, height, width, objects):

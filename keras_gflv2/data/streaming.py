@@ -135,8 +135,10 @@ class StreamPipeline:
             seeds = tf.unstack(tf.random.split(plan["seed"], 2))
             example = augment(example, frame, seeds[0], self.augmentation, self.padding_color)
             example = finish_augmentation(
-                example, plan["quarter_turn"], seeds[1], self.augmentation
+                example, plan["quarter_turn"], seeds[1], self.augmentation, self.padding_color
             )
+            if self.options.own_augmentation:
+                example = self.options.own_augmentation(example, seeds[1])
         return example | {
             "image_sizes": tf.shape(example["image"])[:2],
             "original_sizes": original_size,

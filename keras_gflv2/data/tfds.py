@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gflv2.data.pipeline import dataset_of, graph_function
-from keras_gflv2.data.records import Report, check_class_names, make_record
+from keras_gflv2.data.records import Annotations, Report, check_class_names, make_record
 from keras_gflv2.data.streaming import StreamPipeline
 from keras_gflv2.data.takes_options import takes_options
 from keras_gflv2.data.values import read_number
@@ -63,12 +63,23 @@ def load_tfds(
         streaming = _size_on_disk(builder, split) >= IN_MEMORY_LIMIT
     if not streaming:
         records = features.read_records(split, report)
-        return dataset_of(records, report, options, class_names=features.class_names)
-    if options.augmentation and options.augmentation.mosaic:
-        raise ValueError("`mosaic` needs a dataset in memory: pass `streaming=False`.")
+        return dataset_of(Annotations(records, features.class_names, report), options)
+    if options.augmentation and options.augmentation.mixes:
+        raise ValueError("`mosaic` and `mixup` need a dataset in memory: pass `streaming=False`.")
     if options.class_balance:
         raise ValueError("`class_balance` needs a dataset in memory: pass `streaming=False`.")
+    if options.subset:
+        raise ValueError(
+            "`validation_fraction` needs a dataset in memory: pass `streaming=False`, or name "
+            f'parts of the split, "{split}[:80%]" to train on and "{split}[80%:]" for validation.'
+        )
     return StreamPipeline(features, report, options).build(split)
+
+
+def read_tfds(name, split, report, data_dir=None, class_names=None):
+    """The `Annotations` of a split, held in memory; arguments as in `load_tfds`."""
+    features = DetectionFeatures(_builder(name, data_dir), class_names)
+    return Annotations(features.read_records(split, report), features.class_names, report)
 
 
 class DetectionFeatures:
@@ -181,10 +192,10 @@ class DetectionFeatures:
         examples = self.read(split).map(
             graph_function(self.select), num_parallel_calls=tf.data.AUTOTUNE
         )
-        return [
-            self.record(index, *values, report)
-            for index, values in enumerate(examples.as_numpy_iterator())
-        ]
+        return report.read_each(
+            enumerate(examples.as_numpy_iterator()),
+            lambda entry: self.record(entry[0], *entry[1], report),
+        )
 
     def _class(self, label, name, report):
         if int(label) not in self._index:

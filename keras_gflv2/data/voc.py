@@ -1,35 +1,39 @@
-"""Pascal VOC folders: Annotations/*.xml, ImageSets/Main/SPLIT.txt, JPEGImages/*."""
+"""Pascal VOC annotations: an XML file for each image."""
 
-import collections
 import ntpath
-import os
 import pathlib
-import re
 
-from keras_gflv2.data.files import ImageFolder, parse_xml, read_text
+from keras_gflv2.data.division import divide
+from keras_gflv2.data.files import ImageFolder, parse_xml
 from keras_gflv2.data.pipeline import dataset_of
-from keras_gflv2.data.records import Report, check_class_names, class_index, make_record
+from keras_gflv2.data.records import (
+    Annotations,
+    Report,
+    check_class_names,
+    class_index,
+    make_record,
+)
 from keras_gflv2.data.takes_options import takes_options
 from keras_gflv2.data.values import read_flag, read_number, read_size
+from keras_gflv2.data.voc_layout import voc_layout
+from keras_gflv2.data.yolo_layout import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-# Lists of one class say for each image whether the class is there, not there or difficult.
-QUOTED_NAME = re.compile(r'"(.+)"')  # Datumaro quotes names with spaces.
-CLASS_LIST_LINE = re.compile(r"(.*\S)\s+(?:-1|0|1)")
-FILE_SUFFIX = re.compile(r"\.(jpe?g|png|bmp|tiff?|webp|xml)$", re.IGNORECASE)
+VALIDATION_FRACTION = 0.2  # of a folder that has no lists of its splits
 
 
 @takes_options
 def load_voc(
     directory,
-    split,
+    split=None,
     *,
     class_names=None,
     invalid_boxes="drop",
     options,
 ):
-    """Loads a split of a Pascal VOC folder.
+    """Loads a Pascal VOC folder, or a split of it.
 
+    Without lists of splits, the XML files and the images may be in one folder, in two of the usual
+    names (Annotations and JPEGImages, annotations and images, ...), and in folders of their split.
     Coordinates are used as they are: nothing is subtracted. Difficult objects come as ignored.
 
     ```python
@@ -38,8 +42,10 @@ def load_voc(
     ```
 
     Args:
-        directory: folder with `Annotations`, `ImageSets/Main` and `JPEGImages`.
-        split: name of a list in `ImageSets/Main`, such as "train".
+        directory: folder with `Annotations`, `ImageSets/Main` and `JPEGImages`; or one as above.
+        split: name of a list in `ImageSets/Main` or of a folder, such as "train"; None for all
+            images. In a folder without lists, "train" and "val" are four fifths and one fifth of
+            the images, by a hash of their names; `validation_fraction` divides them otherwise.
         class_names: list of the classes in their order. By default the sorted names of all
             annotation files of the folder, so that every split has the same.
         invalid_boxes: "drop" repairs boxes, warns, and counts in `ds.report`; "error" raises.
@@ -53,90 +59,44 @@ def load_voc(
         FileNotFoundError: a folder, list, annotation or image is missing.
         ValueError: the content of a file cannot be used; the message names the file.
     """
-    directory = pathlib.Path(directory)
-    report = Report(directory / split, invalid_boxes)
-    ids = _read_split(directory, split, report)
+    report = Report(pathlib.Path(directory) / (split or ""), invalid_boxes)
+    return dataset_of(read_voc(directory, split, report, class_names), options)
+
+
+def read_voc(directory, split, report, class_names=None):
+    """The `Annotations` of a VOC folder; arguments as in `load_voc`."""
+    layout = voc_layout(pathlib.Path(directory), split, report)
     if class_names is None:
-        class_names = _find_class_names(directory)
+        class_names = _find_class_names(layout.all_annotations, layout.directory, report)
     class_names = check_class_names(class_names)
-    folder = ImageFolder(directory / "JPEGImages")
-    records = [_read_record(directory, name, folder, class_names, report) for name in ids]
-    return dataset_of(records, report, options, class_names=class_names)
-
-
-def _read_split(directory, split, report):
-    """Returns the image ids of a split, each once."""
-    path = directory / "ImageSets" / "Main" / f"{split}.txt"
-    if not path.is_file():
-        known = sorted(p.stem for p in path.parent.glob("*.txt"))
-        raise FileNotFoundError(
-            f"The split {split!r} needs the file {path}, which does not exist. "
-            + (f"Known splits: {known}" if known else f"{path.parent} has no list of images.")
-        )
-    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", read_text(path))]
-    lines = [line for line in lines if line]
-    columns = [CLASS_LIST_LINE.fullmatch(line) for line in lines]
-    has_column = all(columns)
-    ids = []
-    for line, match in zip(lines, columns):
-        name = _first_column(line, match[1], directory, path) if has_column else line
-        quoted = QUOTED_NAME.fullmatch(name)
-        name = quoted[1] if quoted else name
-        ids.append(_image_id(name, directory, path))
-        report.add("repaired_names", name, name != ids[-1])
-    if not ids:
-        raise ValueError(f"{path}: the dataset is empty. It lists no image.")
-    counts = collections.Counter(ids)
-    for name, count in counts.items():
-        report.add("repeated_images", name, count - 1)
-    return list(counts)
-
-
-def _first_column(line, first, directory, path):
-    """Returns the name in a line which may have a second column, or be a name with a space."""
-    if not _has_annotation(line, directory):
-        return first
-    if _has_annotation(first, directory):
-        raise ValueError(
-            f"{path}: the line {line!r} may mean the image {line!r}, or {first!r} with a second "
-            "column: both have an annotation. Rename one of them."
-        )
-    return line
-
-
-def _image_id(name, directory, path):
-    """Returns the id that has an annotation: a name without what other lists add to it."""
-    base = ntpath.basename(name)
-    for candidate in (name, FILE_SUFFIX.sub("", name), base, FILE_SUFFIX.sub("", base)):
-        if _has_annotation(candidate, directory):
-            return candidate
-    raise FileNotFoundError(
-        f"The annotation file {directory / 'Annotations' / name}.xml does not exist, but {path} "
-        "lists it."
+    folder = ImageFolder(layout.images)
+    records = report.read_each(
+        layout.ids, lambda name: _read_record(layout, name, folder, class_names, report)
     )
+    if layout.is_divided:
+        records = divide(records, VALIDATION_FRACTION, layout.split)
+        for record in records:
+            report.add("seeded_split", record.name)
+    return Annotations(records, class_names, report)
 
 
-def _has_annotation(name, directory):
-    parts = pathlib.PurePath(name)
-    inside = not parts.is_absolute() and ".." not in parts.parts
-    return inside and os.path.isfile(directory / "Annotations" / f"{name}.xml")
-
-
-def _find_class_names(directory):
+def _find_class_names(files, directory, report):
     names = set()
-    for path in sorted((directory / "Annotations").glob("*.xml")):
+
+    def read(path):
         for element in parse_xml(path).iterfind("object"):
             names.add(_text(element, "name", f"{path}: an object"))
+
+    report.read_each(files, read)
     if not names:
         raise ValueError(
-            f"{directory / 'Annotations'} holds no object, so there are no class names. "
-            "Pass `class_names`."
+            f"{directory} holds no object, so there are no class names. Pass `class_names`."
         )
     return sorted(names)
 
 
-def _read_record(directory, image_id, folder, class_names, report):
-    path = directory / "Annotations" / f"{image_id}.xml"
+def _read_record(layout, image_id, folder, class_names, report):
+    path = layout.annotations / f"{image_id}.xml"
     root = parse_xml(path)
     return make_record(
         _find_image(folder, image_id, root, path, report),

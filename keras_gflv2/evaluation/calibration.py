@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 from keras import ops
 
+from keras_gflv2.annotations import Dataset, Detector, Verbose
 from keras_gflv2.contract import class_names_of
 from keras_gflv2.evaluation.detections import detect_dataset
 from keras_gflv2.evaluation.uncertainty import matched_sides
@@ -23,7 +24,9 @@ FEWEST = 20  # matched detections: 0.95 is the largest coverage then
 FEW = 300  # below, a coverage of 0.9 is likely (two standard deviations) off by 0.035 and more
 
 
-def calibrate(model, dataset, *, score_threshold=0.0, verbose="auto"):
+def calibrate(
+    model: Detector, dataset: Dataset, *, score_threshold: float = 0.0, verbose: Verbose = "auto"
+) -> SideCalibration:
     """Calibrates the uncertainties of a detector, in place.
 
     From then on "uncertainties" are standard deviations in size, too, `detect(coverage=0.9)` gives

@@ -7,9 +7,11 @@ import contextlib
 import dataclasses
 import io
 import warnings
+from typing import Any
 
 import numpy as np
 
+from keras_gflv2.annotations import Dataset, Detector, Verbose
 from keras_gflv2.contract import class_names_of
 from keras_gflv2.evaluation.detections import category_ids_of, detect_dataset
 
@@ -19,7 +21,9 @@ METRIC_NAMES = tuple("AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl".split
 COCO_MAX_DETECTIONS = 100
 
 
-def evaluate_coco(model, dataset, *, verbose="auto"):
+def evaluate_coco(
+    model: Detector, dataset: Dataset, *, verbose: Verbose = "auto"
+) -> dict[str, Any]:
     """Scores a detector with the twelve COCO metrics.
 
     Boxes are compared in pixels of the original images: where a batch carries "image_sizes" and
@@ -67,7 +71,9 @@ def evaluate_coco(model, dataset, *, verbose="auto"):
     return coco_metrics(images, class_names_of(model, dataset))
 
 
-def coco_results(model, dataset, *, verbose="auto"):
+def coco_results(
+    model: Detector, dataset: Dataset, *, verbose: Verbose = "auto"
+) -> list[dict[str, Any]]:
     """Detections of a whole dataset in COCO's results format.
 
     Args:
@@ -128,18 +134,8 @@ def match_detections(images, class_names, iou_threshold=0.5, score_threshold=0.0
         `MatchedDetections`.
     """
     images = [image.above(score_threshold) for image in images]
-    with _silence():
-        truth = _coco(images, class_names, _truth)
-        detections = _coco(images, class_names, _detections)
-        evaluation = _evaluate(truth, detections, COCO_MAX_DETECTIONS, iou_threshold)
-    # The ids of annotations count from 1, image by image.
-    rows, objects = [], []
-    for found in filter(None, evaluation.evalImgs):
-        counts = (found["dtMatches"][0] > 0) & ~found["dtIgnore"][0].astype(bool)
-        rows += [int(i) - 1 for i in np.asarray(found["dtIds"])[counts]]
-        objects += [int(i) - 1 for i in found["dtMatches"][0][counts]]
-    order = np.argsort(rows)
-    rows, objects = (np.array(index, "int64")[order] for index in (rows, objects))
+    matches = coco_matches(images, class_names, iou_threshold)
+    rows = np.concatenate([match.is_hit for match in matches])
     has_spread = all(image.uncertainties is not None for image in images)
     index = np.repeat(np.arange(len(images)), [len(image.boxes) for image in images])
 
@@ -151,13 +147,65 @@ def match_detections(images, class_names, iou_threshold=0.5, score_threshold=0.0
         classes=of_all("classes")[rows],
         scores=of_all("scores")[rows],
         boxes=of_all("boxes")[rows],
-        true_boxes=of_all("true_boxes")[objects],
+        true_boxes=np.concatenate(
+            [image.true_boxes[m.objects[m.is_hit]] for image, m in zip(images, matches)]
+        ),
         uncertainties=of_all("uncertainties")[rows] if has_spread else None,
     )
 
 
-def coco_metrics(images, class_names):
-    """The metrics of `evaluate_coco` from a list of `EvaluatedImage`."""
+@dataclasses.dataclass
+class ImageMatches:
+    """Which detection of an image found which object, by COCO's rule.
+
+    Attributes:
+        objects: (m,) index of the object that each detection found, also of one to ignore; -1 for
+            none.
+        counts: (m,) whether a detection is a hit or an error. The others lie in an object to
+            ignore, or are beyond the best 100 of their class.
+    """
+
+    objects: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def is_hit(self):
+        """(m,) whether a detection found an object that counts."""
+        return self.counts & (self.objects >= 0)
+
+
+def coco_matches(images, class_names, iou_threshold=0.5):
+    """The `ImageMatches` of each image; for the rule and the arguments see `match_detections`."""
+    with _silence():
+        truth = _coco(images, class_names, _truth)
+        detections = _coco(images, class_names, _detections)
+        evaluation = _evaluate(truth, detections, COCO_MAX_DETECTIONS, iou_threshold)
+    sizes = [len(image.boxes) for image in images]
+    objects = np.full(sum(sizes), -1)
+    counts = np.zeros(sum(sizes), bool)
+    # The ids of annotations count from 1, image by image.
+    for found in filter(None, evaluation.evalImgs):
+        rows = np.array(found["dtIds"], int) - 1
+        objects[rows] = found["dtMatches"][0].astype(int) - 1
+        counts[rows] = ~found["dtIgnore"][0].astype(bool)
+    first_object = np.cumsum([0, *(len(image.true_boxes) for image in images)])[:-1]
+    ends = np.cumsum(sizes)[:-1]
+    return [
+        ImageMatches(np.where(own >= 0, own - first, -1), own_counts)
+        for own, own_counts, first in zip(
+            np.split(objects, ends), np.split(counts, ends), first_object
+        )
+    ]
+
+
+def coco_metrics(images, class_names, sizes=False):
+    """The metrics of `evaluate_coco` from a list of `EvaluatedImage`.
+
+    Args:
+        images: the list.
+        class_names: list of names of the classes.
+        sizes: whether "per_class_APs", "per_class_APm" and "per_class_APl" are in it, too.
+    """
     with _silence():
         truth = _coco(images, class_names, _truth)
         detections = _coco(images, class_names, _detections)
@@ -169,6 +217,9 @@ def coco_metrics(images, class_names):
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
     metrics["per_class"] = _mean_per_class(precision, class_names)
     metrics["per_class_AP50"] = _mean_per_class(precision[:1], class_names)
+    for index, size in enumerate(("s", "m", "l") if sizes else (), start=1):
+        of_size = evaluation.eval["precision"][:, :, :, index, -1]
+        metrics[f"per_class_AP{size}"] = _mean_per_class(of_size, class_names)
     return metrics
 
 
@@ -222,7 +273,7 @@ def results_of(images, category_ids):
         {
             "image_id": image.image_id,
             "category_id": category_ids[label],
-            "bbox": _xywh(box),
+            "bbox": xywh(box),
             "score": float(score),
         }
         for image in images
@@ -269,7 +320,7 @@ def _truth(image_id, image):
         {
             "image_id": image_id,
             "category_id": int(label),
-            "bbox": _xywh(box),
+            "bbox": xywh(box),
             "area": float(area),
             "iscrowd": int(ignored),
         }
@@ -284,8 +335,8 @@ def _detections(image_id, image):
         {
             "image_id": image_id,
             "category_id": int(label),
-            "bbox": _xywh(box),
-            "area": float(np.prod(_xywh(box)[2:])),
+            "bbox": xywh(box),
+            "area": float(np.prod(xywh(box)[2:])),
             "iscrowd": 0,
             "score": float(score),
         }
@@ -293,6 +344,6 @@ def _detections(image_id, image):
     ]
 
 
-def _xywh(box):
+def xywh(box):
     left, top, right, bottom = (float(side) for side in box)
     return [left, top, right - left, bottom - top]

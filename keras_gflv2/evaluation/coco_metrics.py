@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 
+from keras_gflv2.annotations import Dataset, PathLike, Verbose
 from keras_gflv2.evaluation.coco import METRIC_NAMES, evaluate_coco
 from keras_gflv2.optimizers import averaged_weights
 from keras_gflv2.replicas import from_chief, in_this_process, is_chief
@@ -49,7 +50,13 @@ class COCOMetrics(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, dataset, prefix="val_", frequency=1, verbose=0, best_model=None, best_so_far=None
+        self,
+        dataset: Dataset,
+        prefix: str = "val_",
+        frequency: int = 1,
+        verbose: Verbose = 0,
+        best_model: PathLike | None = None,
+        best_so_far: float | None = None,
     ):
         super().__init__()
         if not isinstance(frequency, int) or frequency < 1:

@@ -3,11 +3,14 @@
 In: a model and a dataset. Out: a dictionary of floats, or lines in the logs of `fit`.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_gflv2 import boxes as box_ops
+from keras_gflv2.annotations import Dataset, Detector, DType, Verbose
 from keras_gflv2.batches import batches_of, to_xyxy
 from keras_gflv2.contract import class_names_of
 from keras_gflv2.evaluation.coco import match_detections
@@ -33,7 +36,7 @@ class PearsonCorrelation(keras.metrics.Metric):
     >>> metric.result()
     """
 
-    def __init__(self, name="pearson_correlation", dtype="float32", **kwargs):
+    def __init__(self, name: str = "pearson_correlation", dtype: DType = "float32", **kwargs):
         super().__init__(name=name, dtype=dtype, **kwargs)
         names = ("count", "mean_true", "mean_pred", "square_true", "square_pred", "product")
         self._moments = [self.add_variable((), "zeros", name=name) for name in names]
@@ -68,7 +71,9 @@ class PearsonCorrelation(keras.metrics.Metric):
         return product / ops.sqrt(square_x * square_y)
 
 
-def quality_correlation(model, dataset, *, verbose="auto"):
+def quality_correlation(
+    model: Detector, dataset: Dataset, *, verbose: Verbose = "auto"
+) -> dict[str, Any]:
     """Pearson's correlation of what a detector says of its boxes and their IoU with the objects.
 
     Over the positives of the training's assignment, as in Table 6 of GFLV2 (each location that
@@ -162,7 +167,7 @@ class QualityCorrelation(keras.callbacks.Callback):
         ValueError: `frequency` is not a positive integer.
     """
 
-    def __init__(self, dataset, prefix="val_correlation_", frequency=1):
+    def __init__(self, dataset: Dataset, prefix: str = "val_correlation_", frequency: int = 1):
         super().__init__()
         if not isinstance(frequency, int) or frequency < 1:
             raise ValueError(f"`frequency` must be a positive integer. Received: {frequency!r}")

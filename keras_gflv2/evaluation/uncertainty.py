@@ -3,8 +3,12 @@
 In: a model and a dataset. Out: plain data, to be drawn or written as JSON and CSV.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
+from keras_gflv2.annotations import Dataset, Detector, Verbose
 from keras_gflv2.contract import class_names_of
 from keras_gflv2.evaluation.coco import match_detections
 from keras_gflv2.evaluation.detections import detect_dataset
@@ -13,7 +17,14 @@ from keras_gflv2.intervals import SIDES, conformal_intervals, normal_intervals
 COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
-def uncertainty(model, dataset, *, coverages=COVERAGES, score_threshold=0.0, verbose="auto"):
+def uncertainty(
+    model: Detector,
+    dataset: Dataset,
+    *,
+    coverages: Sequence[float] = COVERAGES,
+    score_threshold: float = 0.0,
+    verbose: Verbose = "auto",
+) -> dict[str, Any]:
     """Compares the uncertainties of a detector with the errors of its boxes.
 
     The error of a side is that of the object less that of the detection which matches it, by COCO's

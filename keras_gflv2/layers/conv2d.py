@@ -22,7 +22,14 @@ class Conv2D(keras.layers.Conv2D):
             "same".
     """
 
-    def __init__(self, filters, kernel_size, strides=1, padding="same", **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        strides: int | tuple[int, int] = 1,
+        padding: str = "same",
+        **kwargs,
+    ):
         kwargs["data_format"] = "channels_last"
         super().__init__(filters, kernel_size, strides=strides, padding=padding, **kwargs)
 

@@ -27,10 +27,10 @@ class DeformableConv2D(CompositeLayer, Conv2D):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="same",
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        strides: int | tuple[int, int] = 1,
+        padding: str = "same",
         modulated: bool = False,
         deformable_groups: int = 1,
         **kwargs,

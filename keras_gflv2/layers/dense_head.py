@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Sequence
 
 import keras
 from keras import ops
@@ -12,8 +13,8 @@ from keras_gflv2.layers.conv2d import Conv2D
 from keras_gflv2.layers.group_normalization import GroupNormalization
 from keras_gflv2.layers.overwriting import rectify
 from keras_gflv2.layers.own_canvas import only_own
-from keras_gflv2.layers.quality.quality import LevelFeatures, NoQuality
-from keras_gflv2.representations import GeneralDistribution
+from keras_gflv2.layers.quality.quality import LevelFeatures, NoQuality, Quality
+from keras_gflv2.representations import BoxRepresentation, GeneralDistribution
 
 # Every location starts out with this score, so that the many negatives do not swamp the first
 # steps (RetinaNet, section 4.1).
@@ -57,15 +58,15 @@ class DenseHead(CompositeLayer):
     def __init__(
         self,
         num_classes: int,
-        representation=None,
-        quality=None,
-        grid=None,
+        representation: BoxRepresentation | None = None,
+        quality: Quality | None = None,
+        grid: AnchorGrid | None = None,
         channels: int = 256,
         depth: int = 4,
         norm_groups: int | None = 32,
         tower_bias: bool = False,
         level_scales: bool = True,
-        levels=LEVELS,
+        levels: Sequence[str] = LEVELS,
         **kwargs,
     ):
         super().__init__(**kwargs)

@@ -1,5 +1,7 @@
 """Feature maps P3, P4, P5 of a backbone in, the five levels P3..P7 of the pyramid out."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -30,7 +32,7 @@ class FeaturePyramid(CompositeLayer):
     def __init__(
         self,
         channels: int = 256,
-        levels=("P3", "P4", "P5"),
+        levels: Sequence[str] = ("P3", "P4", "P5"),
         extra_levels: int = 2,
         extra_relu: bool = False,
         extra_from: str = "output",

@@ -1,5 +1,7 @@
 """The head of GFLV1 and GFLV2: a `DenseHead` with its parts named by numbers."""
 
+from collections.abc import Sequence
+
 import keras
 
 from keras_gflv2.layers.dense_head import LEVELS, DenseHead
@@ -38,8 +40,8 @@ class GFLHead(DenseHead):
         tower_bias: bool = False,
         quality_topk: int = 4,
         quality_channels: int = 64,
-        quality_statistics=("topk", "mean"),
-        levels=LEVELS,
+        quality_statistics: Sequence[str] = ("topk", "mean"),
+        levels: Sequence[str] = LEVELS,
         **kwargs,
     ):
         super().__init__(

@@ -8,12 +8,15 @@ image in its own canvas, to rounding.
 
 import contextlib
 import contextvars
+from typing import Any
 
 from keras import ops
 
 from keras_gflv2.boxes import ceil_divide
 
-_INSIDE = contextvars.ContextVar("which cells of maps of each size are of the own canvases")
+_INSIDE: contextvars.ContextVar[Any] = contextvars.ContextVar(
+    "which cells of maps of each size are of the own canvases"
+)
 # Pixels between the cells of all maps of a network: of the image itself, ..., of P7.
 STRIDES = (1, 2, 4, 8, 16, 32, 64, 128)
 

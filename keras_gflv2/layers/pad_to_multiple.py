@@ -1,5 +1,7 @@
 """Images of any size in, images whose size the pyramid divides evenly out."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -20,7 +22,12 @@ class PadToMultiple(keras.layers.Layer):
     Input (B, H, W, 3), output (B, H', W', 3) with H' and W' the multiples.
     """
 
-    def __init__(self, multiple: int = 32, value=(123.675, 116.28, 103.53), **kwargs):
+    def __init__(
+        self,
+        multiple: int = 32,
+        value: Sequence[float] = (123.675, 116.28, 103.53),
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.multiple = multiple
         self.value = tuple(float(v) for v in value)

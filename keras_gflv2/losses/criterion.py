@@ -1,5 +1,7 @@
 """Predictions and objects in, the weighted losses of a training step out."""
 
+from collections.abc import Sequence
+
 import keras
 
 from keras_gflv2.losses.localization_distillation import LocalizationDistillationLoss
@@ -12,6 +14,7 @@ from keras_gflv2.losses.terms import (
     DistillationTerm,
     DistributionTerm,
     QualityTerm,
+    Term,
 )
 from keras_gflv2.parts import Part
 
@@ -36,7 +39,7 @@ class Criterion(Part):
         ValueError: two terms have one name.
     """
 
-    def __init__(self, terms):
+    def __init__(self, terms: Sequence[Term]):
         self.terms = list(terms)
         if len({term.name for term in self.terms}) < len(self.terms):
             raise ValueError(f"Terms need different names, got {list(self.names)}.")

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_gflv2.annotations import DType
+
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
 class DistributionFocalLoss(keras.losses.Loss):
@@ -24,7 +26,12 @@ class DistributionFocalLoss(keras.losses.Loss):
     >>> loss(np.array([3.4]), np.zeros((1, 17)))    # log(17)
     """
 
-    def __init__(self, reduction="sum_over_batch_size", name="distribution_focal_loss", dtype=None):
+    def __init__(
+        self,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "distribution_focal_loss",
+        dtype: DType = None,
+    ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 
     def call(self, y_true, y_pred):

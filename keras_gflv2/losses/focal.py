@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_gflv2.annotations import DType
 from keras_gflv2.losses.precision import at_least_float32
 from keras_gflv2.losses.quality_focal import log_of
 
@@ -36,9 +37,9 @@ class FocalLoss(keras.losses.Loss):
         alpha: float = 0.25,
         gamma: float = 2.0,
         from_logits: bool = True,
-        reduction="sum_over_batch_size",
-        name="focal_loss",
-        dtype=None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "focal_loss",
+        dtype: DType = None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         if not 0 <= alpha <= 1 or gamma < 0:

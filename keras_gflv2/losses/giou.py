@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_gflv2 import boxes
+from keras_gflv2.annotations import DType
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
@@ -26,9 +27,9 @@ class GIoULoss(keras.losses.Loss):
     def __init__(
         self,
         epsilon: float = 1e-7,
-        reduction="sum_over_batch_size",
-        name="giou_loss",
-        dtype=None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "giou_loss",
+        dtype: DType = None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.epsilon = epsilon

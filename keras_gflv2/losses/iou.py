@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_gflv2 import boxes
+from keras_gflv2.annotations import DType
 from keras_gflv2.losses.precision import at_least_float32
 
 MODES = ("log", "linear")
@@ -35,9 +36,9 @@ class IoULoss(keras.losses.Loss):
         self,
         mode: str = "log",
         epsilon: float = 1e-6,
-        reduction="sum_over_batch_size",
-        name="iou_loss",
-        dtype=None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "iou_loss",
+        dtype: DType = None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         if mode not in MODES:

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_gflv2.annotations import DType
 from keras_gflv2.losses.precision import at_least_float32
 
 
@@ -22,7 +23,12 @@ class L1Loss(keras.losses.Loss):
     >>> loss(np.array([[0.0, 1.0, 0.0, 0.0]]), np.array([[0.5, 0.0, 0.0, 0.0]]))    # 1.5
     """
 
-    def __init__(self, reduction="sum_over_batch_size", name="l1_loss", dtype=None):
+    def __init__(
+        self,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "l1_loss",
+        dtype: DType = None,
+    ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 
     def call(self, y_true, y_pred):

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_gflv2.annotations import DType
+
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
 class LocalizationDistillationLoss(keras.losses.Loss):
@@ -31,9 +33,9 @@ class LocalizationDistillationLoss(keras.losses.Loss):
     def __init__(
         self,
         temperature: float = 10.0,
-        reduction="sum_over_batch_size",
-        name="localization_distillation_loss",
-        dtype=None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "localization_distillation_loss",
+        dtype: DType = None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         if not temperature > 0:

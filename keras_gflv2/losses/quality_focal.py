@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_gflv2.annotations import DType
+
 # The logarithm of a probability that rounds to 0 is bounded as PyTorch bounds it.
 LOWEST_LOG = -100.0
 
@@ -40,9 +42,9 @@ class QualityFocalLoss(keras.losses.Loss):
         self,
         beta: float = 2.0,
         from_logits: bool = False,
-        reduction="sum_over_batch_size",
-        name="quality_focal_loss",
-        dtype=None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "quality_focal_loss",
+        dtype: DType = None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.beta = beta

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_gflv2.annotations import DType
 from keras_gflv2.losses.precision import at_least_float32
 
 
@@ -31,9 +32,9 @@ class SmoothL1Loss(keras.losses.Loss):
     def __init__(
         self,
         beta: float = 0.11,
-        reduction="sum_over_batch_size",
-        name="smooth_l1_loss",
-        dtype=None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "smooth_l1_loss",
+        dtype: DType = None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         if beta <= 0:

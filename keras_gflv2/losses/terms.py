@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_gflv2.annotations import Loss
 from keras_gflv2.losses.distribution_focal import DistributionFocalLoss
 from keras_gflv2.losses.giou import GIoULoss
 from keras_gflv2.losses.localization_distillation import LocalizationDistillationLoss
@@ -59,7 +60,11 @@ class ClassTerm(Term):
     name = "classification"
 
     def __init__(
-        self, loss=None, weight: float = 1.0, target: str = "iou", normalizer: str = "positives"
+        self,
+        loss: Loss = None,
+        weight: float = 1.0,
+        target: str = "iou",
+        normalizer: str = "positives",
     ):
         self.loss = loss or QualityFocalLoss()
         self.weight = weight
@@ -103,7 +108,7 @@ class BoxTerm(Term):
 
     def __init__(
         self,
-        loss=None,
+        loss: Loss = None,
         weight: float = 2.0,
         weighted_by: str | None = "score",
         encoded: bool = False,
@@ -142,7 +147,7 @@ class DistributionTerm(Term):
 
     name = "distribution"
 
-    def __init__(self, loss=None, weight: float = 0.25, weighted_by: str = "score"):
+    def __init__(self, loss: Loss = None, weight: float = 0.25, weighted_by: str = "score"):
         self.loss = loss or DistributionFocalLoss()
         self.weight = weight
         self.weighted_by = weighted_by
@@ -174,7 +179,7 @@ class DistillationTerm(DistributionTerm):
     name = "localization_distillation"
     teacher_output = "teacher_distributions"
 
-    def __init__(self, loss=None, weight: float = 0.25, weighted_by: str = "score"):
+    def __init__(self, loss: Loss = None, weight: float = 0.25, weighted_by: str = "score"):
         super().__init__(loss or LocalizationDistillationLoss(), weight, weighted_by)
 
     def _targets(self, matches):
@@ -196,7 +201,7 @@ class QualityTerm(Term):
 
     def __init__(
         self,
-        loss=None,
+        loss: Loss = None,
         weight: float = 1.0,
         target: str = "centerness",
         normalizer: str = "positives",

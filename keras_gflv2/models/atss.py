@@ -1,14 +1,17 @@
 """ATSS: anchors, deltas and centerness, with adaptive assignment."""
 
+from collections.abc import Sequence
+
 import keras
 
-from keras_gflv2.assigners import ATSSAssigner
+from keras_gflv2.annotations import DType
+from keras_gflv2.assigners import Assigner, ATSSAssigner
 from keras_gflv2.grid import AnchorGrid
-from keras_gflv2.layers import BranchQuality
+from keras_gflv2.layers import BranchQuality, Quality
 from keras_gflv2.losses import BoxTerm, ClassTerm, Criterion, FocalLoss, QualityTerm
 from keras_gflv2.models.dense_detector import DenseDetector
 from keras_gflv2.models.distribution_guided import choose_parts
-from keras_gflv2.representations import AnchorDeltas
+from keras_gflv2.representations import AnchorDeltas, BoxRepresentation
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
@@ -36,26 +39,26 @@ class ATSS(DenseDetector):
 
     def __init__(
         self,
-        backbone,
+        backbone: keras.Model,
         num_classes: int,
         bounding_box_format: str = "xyxy",
         distribution_guided: bool = False,
         reg_max: int = 16,
-        grid=None,
-        representation=None,
-        quality=None,
-        assigner=None,
-        criterion=None,
-        prediction_decoder=None,
+        grid: AnchorGrid | None = None,
+        representation: BoxRepresentation | None = None,
+        quality: Quality | None = None,
+        assigner: Assigner | None = None,
+        criterion: Criterion | None = None,
+        prediction_decoder: keras.layers.Layer | None = None,
         fpn_channels: int = 256,
         head_channels: int = 256,
         head_depth: int = 4,
         head_norm_groups: int | None = 32,
-        class_names=None,
-        image_size=(800, 1333),
+        class_names: Sequence[str] | None = None,
+        image_size: tuple[int, int] = (800, 1333),
         name: str = "atss",
         trainable: bool = True,
-        dtype=None,
+        dtype: DType = None,
         **kwargs,
     ):
         own = {

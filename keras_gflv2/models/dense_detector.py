@@ -1,24 +1,27 @@
 """A dense detector put together from its parts: images in, raw predictions or detections out."""
 
+from collections.abc import Callable, Sequence
+
 import keras
 from keras import ops
 
 from keras_gflv2 import boxes as box_ops
-from keras_gflv2.assigners import ATSSAssigner
+from keras_gflv2.annotations import DType
+from keras_gflv2.assigners import Assigner, ATSSAssigner
 from keras_gflv2.backbones.pyramid import feature_extractor
 from keras_gflv2.backbones.resnet import PIXEL_MEAN
 from keras_gflv2.checkpoints.weight_files import check_store
 from keras_gflv2.contract import check_box_format
 from keras_gflv2.grid import AnchorGrid
 from keras_gflv2.layer_settings import LayerSettings, default_policy
-from keras_gflv2.layers import DenseHead, FeaturePyramid, PadToMultiple
+from keras_gflv2.layers import DenseHead, FeaturePyramid, PadToMultiple, Quality
 from keras_gflv2.losses import Criterion
 from keras_gflv2.models import saving
 from keras_gflv2.models.detector_inference import DetectorInference
 from keras_gflv2.models.detector_presets import DetectorPresets
 from keras_gflv2.postprocessing import PredictionDecoder
 from keras_gflv2.postprocessing.decoder import takes_functions
-from keras_gflv2.representations import GeneralDistribution
+from keras_gflv2.representations import BoxRepresentation, GeneralDistribution
 from keras_gflv2.rows import take_rows
 from keras_gflv2.targets import Targets
 from keras_gflv2.training.detector_training import DetectorTraining
@@ -78,15 +81,15 @@ class DenseDetector(DetectorPresets, DetectorInference, DetectorTraining):
 
     def __init__(
         self,
-        backbone,
+        backbone: keras.Model,
         num_classes: int,
         bounding_box_format: str = "xyxy",
-        grid=None,
-        representation=None,
-        quality=None,
-        assigner=None,
-        criterion=None,
-        prediction_decoder=None,
+        grid: AnchorGrid | None = None,
+        representation: BoxRepresentation | None = None,
+        quality: Quality | None = None,
+        assigner: Assigner | None = None,
+        criterion: Criterion | None = None,
+        prediction_decoder: keras.layers.Layer | None = None,
         fpn_channels: int = 256,
         fpn_relu: bool = False,
         fpn_extra_from: str = "output",
@@ -95,12 +98,12 @@ class DenseDetector(DetectorPresets, DetectorInference, DetectorTraining):
         head_norm_groups: int | None = 32,
         head_tower_bias: bool = False,
         head_level_scales: bool = True,
-        class_names=None,
-        image_size=(800, 1333),
-        make_head=None,
+        class_names: Sequence[str] | None = None,
+        image_size: tuple[int, int] = (800, 1333),
+        make_head: Callable[..., keras.layers.Layer] | None = None,
         name: str = "dense_detector",
         trainable: bool = True,
-        dtype=None,
+        dtype: DType = None,
         **kwargs,
     ):
         check_box_format(bounding_box_format)

@@ -1,10 +1,12 @@
 """How a detector finds objects: batches, arrays, datasets or photos go in, detections come out."""
 
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
 
+from keras_gflv2.annotations import Verbose
 from keras_gflv2.batches import in_few_lengths
 from keras_gflv2.canvas_plan import CanvasPlan
 from keras_gflv2.contract import DataContract, check_pixels, unpack
@@ -12,6 +14,7 @@ from keras_gflv2.layers.own_canvas import own_canvases
 from keras_gflv2.models.detect import check_calibrated, detect
 from keras_gflv2.postprocessing import SideCalibration
 from keras_gflv2.replicas import compiles_each_shape, is_spread, predict_on_one_device
+from keras_gflv2.tiles import DEFAULT_OVERLAP
 from keras_gflv2.training.feeding import Feeding
 from keras_gflv2.training.sources import KERAS_BATCH_SIZE
 
@@ -59,7 +62,14 @@ class DetectorInference(keras.Model):
         shares = keras.backend.backend() != "torch" and compiles_each_shape(self)
         return self._canvas_plan if shares and knows_own_canvases(self) else None
 
-    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Verbose = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> dict[str, np.ndarray]:
         """Detections in a batch, an array or a dataset of images.
 
         Batches run as they are padded, and padding changes scores a little: normalization over
@@ -115,7 +125,7 @@ class DetectorInference(keras.Model):
         callbacks.on_predict_end()
         return {key: np.concatenate([batch[key] for batch in found]) for key in found[0]}
 
-    def predict_on_batch(self, x):
+    def predict_on_batch(self, x: Any) -> dict[str, np.ndarray]:
         """As `predict`, for one batch, of any size, on one device.
 
         With "canvas_sizes" (B, 2), height and width of a canvas of each image's own, multiples of
@@ -150,6 +160,8 @@ class DetectorInference(keras.Model):
         *,
         coverage=None,
         predict=None,
+        tile=None,
+        overlap=DEFAULT_OVERLAP,
     ):
         """Detections in images of any sizes, in each image's own pixels.
 
@@ -173,25 +185,44 @@ class DetectorInference(keras.Model):
                 a calibration: `evaluation.calibrate`, or the command keras-gflv2 calibrate.
             predict: function that finds the detections of a batch. Default: this model's; the
                 `predict_on_batch` of a `TestTimeAugmentation`, for example.
+            tile: for large images, the side in pixels of the tiles, or their (height, width), in
+                which they are looked at. Each tile is resized to `image_size` as an image of its
+                size would be, and so, by the same factor, are smaller ones: take tiles as large as
+                the images of the training, and objects have the size that they had there. There
+                may be as many detections per tile as else per image. `tiles.merge_tiles` makes
+                them the detections of the image.
+            overlap: the least overlap of neighboring tiles as a fraction of a tile. Objects that
+                are not larger are seen whole; of larger ones pieces are put together.
 
         Returns:
-            List of a dictionary per image: "boxes" (n, 4) float32 xyxy in pixels of that image,
-            "classes" (n,), "confidence" (n,), best first, "class_names" (list of n strings) and,
-            of detectors with distributions, "uncertainties" (n, 4): standard deviation of the
-            left, top, right and bottom side, in pixels of that image. With `coverage` also
-            "intervals" (n, 4, 2) float32: lower and upper end for each of these sides, in the same
+            List of `Detections`, a dictionary per image: "boxes" (n, 4) float32 xyxy in pixels of
+            that image, "classes" (n,), "confidence" (n,), best first, "class_names" (list of n
+            strings) and, of detectors with distributions, "uncertainties" (n, 4): standard
+            deviation of the left, top, right and bottom side, in pixels of that image. With
+            `coverage` also "intervals" (n, 4, 2) float32: lower and upper end for each of these
+            sides, in the same
             pixels. For a detection that matches an object they hold each side of it with that
             probability (`postprocessing.SideCalibration`).
 
         Raises:
-            ValueError: `coverage` is given and there is no calibration, or none for so much.
+            ValueError: `coverage` is given and there is no calibration, or none for so much; or
+                `tile` or `overlap` is no size.
         """
         plan = None if predict else self.canvas_plan
         predict = predict or self._detect_batch
         if coverage is not None:
             check_calibrated(self, coverage)
         return detect(
-            self, predict, plan, images, score_threshold, image_size, batch_size, coverage
+            self,
+            predict,
+            plan,
+            images,
+            score_threshold,
+            image_size,
+            batch_size,
+            coverage,
+            tile,
+            overlap,
         )
 
 

@@ -1,5 +1,12 @@
-"""Presets of a detector class: listed, loaded and written."""
+"""Presets of a detector class: listed, loaded, written and put on a hub."""
 
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from keras_gflv2.annotations import PathLike
+from keras_gflv2.checkpoints.hub import check_upload, parse_handle, upload
+from keras_gflv2.checkpoints.model_card import model_card
 from keras_gflv2.checkpoints.presets import save_to_directory
 from keras_gflv2.models import presets
 
@@ -25,7 +32,7 @@ class DetectorPresets:
     presets = _ClassProperty(presets.descriptions)
 
     @classmethod
-    def from_preset(cls, preset, load_weights=True, **overrides):
+    def from_preset(cls, preset: PathLike, load_weights: bool = True, **overrides) -> Any:
         """A detector with trained weights.
 
         Published weights are downloaded once, converted, and kept in Keras's cache folder.
@@ -49,7 +56,7 @@ class DetectorPresets:
         """
         return presets.load(cls, preset, load_weights, overrides)
 
-    def save_to_preset(self, directory, weights_dtype=None):
+    def save_to_preset(self, directory: PathLike, weights_dtype: str | None = None) -> str:
         """Writes configuration and weights to a folder that `from_preset` loads exactly.
 
         Args:
@@ -60,3 +67,54 @@ class DetectorPresets:
             Path of the folder.
         """
         return save_to_directory(self, directory, weights_dtype)
+
+    def push_to_hub(
+        self, handle, *, license=None, card=None, files=(), private=False, message=None, **facts
+    ):
+        """Puts the detector on a hub, where `from_preset` finds it by the same handle.
+
+        ```python
+        model.push_to_hub("hf://me/cells", license="apache-2.0", metrics=evaluate_coco(model, ds))
+        ```
+
+        Needs `pip install 'keras-gflv2[hub]'`, and to be logged in there. `keras-gflv2 push` fills
+        the model card from a run of `keras-gflv2 train`.
+
+        Args:
+            handle: "hf://USER/NAME" or "kaggle://USER/NAME/keras/VARIATION".
+            license: identifier of the license of the weights, e.g. "apache-2.0".
+            card: text of the model card, README.md. By default one is written from the detector
+                and `facts`.
+            files: paths of other files to put beside it, pictures of the card say.
+            private: whether a new repository of the Hugging Face Hub is private.
+            message: of the version.
+            **facts: `data`, `metrics` and `training` of `checkpoints.model_card`.
+
+        Returns:
+            Address of its page.
+
+        Raises:
+            ValueError: it is no handle.
+            ImportError: the hub's package is not installed.
+            keras_gflv2.checkpoints.UploadError: the hub did not take it.
+        """
+        check_upload(handle)
+        if card is None:
+            name = parse_handle(handle)[1].split("/")[1]
+            card = model_card(self, name, handle, license=license, **facts)
+        with tempfile.TemporaryDirectory() as folder:
+            self.write_hub_folder(folder, card, files)
+            return upload(folder, handle, license=license, private=private, message=message)
+
+    def write_hub_folder(self, directory, card, files=()):
+        """Writes what `push_to_hub` uploads: the preset, README.md and other files.
+
+        Args:
+            directory: folder to write, made if it is not there.
+            card: text of the model card.
+            files: paths of other files.
+        """
+        directory = Path(self.save_to_preset(directory))
+        (directory / "README.md").write_text(card, encoding="utf-8")
+        for file in map(Path, files):
+            (directory / file.name).write_bytes(file.read_bytes())

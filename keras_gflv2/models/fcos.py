@@ -1,10 +1,13 @@
 """FCOS: distances from points inside the objects, and centerness."""
 
+from collections.abc import Sequence
+
 import keras
 
-from keras_gflv2.assigners import FCOSAssigner
+from keras_gflv2.annotations import DType
+from keras_gflv2.assigners import Assigner, FCOSAssigner
 from keras_gflv2.grid import AnchorGrid
-from keras_gflv2.layers import BranchQuality
+from keras_gflv2.layers import BranchQuality, Quality
 from keras_gflv2.losses import (
     BoxTerm,
     ClassTerm,
@@ -16,7 +19,7 @@ from keras_gflv2.losses import (
 )
 from keras_gflv2.models.dense_detector import DenseDetector
 from keras_gflv2.models.distribution_guided import choose_parts
-from keras_gflv2.representations import Distances
+from keras_gflv2.representations import BoxRepresentation, Distances
 
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
@@ -54,7 +57,7 @@ class FCOS(DenseDetector):
 
     def __init__(
         self,
-        backbone,
+        backbone: keras.Model,
         num_classes: int,
         bounding_box_format: str = "xyxy",
         distribution_guided: bool = False,
@@ -64,22 +67,22 @@ class FCOS(DenseDetector):
         centerness_tower: str = "box",
         giou: bool = True,
         fpn_relu: bool = False,
-        grid=None,
-        representation=None,
-        quality=None,
-        assigner=None,
-        criterion=None,
-        prediction_decoder=None,
+        grid: AnchorGrid | None = None,
+        representation: BoxRepresentation | None = None,
+        quality: Quality | None = None,
+        assigner: Assigner | None = None,
+        criterion: Criterion | None = None,
+        prediction_decoder: keras.layers.Layer | None = None,
         fpn_channels: int = 256,
         head_channels: int = 256,
         head_depth: int = 4,
         head_norm_groups: int | None = 32,
         head_tower_bias: bool = False,
-        class_names=None,
-        image_size=(800, 1333),
+        class_names: Sequence[str] | None = None,
+        image_size: tuple[int, int] = (800, 1333),
         name: str = "fcos",
         trainable: bool = True,
-        dtype=None,
+        dtype: DType = None,
         **kwargs,
     ):
         own = {

@@ -1,7 +1,12 @@
 """GFLV1: the class branch learns the quality itself."""
 
+from collections.abc import Sequence
+
 import keras
 
+from keras_gflv2.annotations import DType
+from keras_gflv2.assigners import Assigner
+from keras_gflv2.losses import Criterion
 from keras_gflv2.models.gflv2 import GFLV2
 
 
@@ -23,7 +28,7 @@ class GFLV1(GFLV2):
 
     def __init__(
         self,
-        backbone,
+        backbone: keras.Model,
         num_classes: int,
         bounding_box_format: str = "xyxy",
         reg_max: int = 16,
@@ -31,16 +36,16 @@ class GFLV1(GFLV2):
         head_channels: int = 256,
         head_depth: int = 4,
         head_norm_groups: int = 32,
-        prediction_decoder=None,
-        class_names=None,
-        image_size=(800, 1333),
+        prediction_decoder: keras.layers.Layer | None = None,
+        class_names: Sequence[str] | None = None,
+        image_size: tuple[int, int] = (800, 1333),
         fpn_relu: bool = False,
         head_tower_bias: bool = False,
-        assigner=None,
-        criterion=None,
+        assigner: Assigner | None = None,
+        criterion: Criterion | None = None,
         name: str = "gflv1",
         trainable: bool = True,
-        dtype=None,
+        dtype: DType = None,
         **kwargs,
     ):
         super().__init__(

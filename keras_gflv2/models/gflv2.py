@@ -1,10 +1,14 @@
 """GFLV2, and GFLV1, from which it differs by the quality predictor."""
 
 import functools
+from collections.abc import Sequence
 
 import keras
 
+from keras_gflv2.annotations import DType
+from keras_gflv2.assigners import Assigner
 from keras_gflv2.layers import GFLHead
+from keras_gflv2.losses import Criterion
 from keras_gflv2.models.dense_detector import DenseDetector
 
 
@@ -42,7 +46,7 @@ class GFLV2(DenseDetector):
 
     def __init__(
         self,
-        backbone,
+        backbone: keras.Model,
         num_classes: int,
         bounding_box_format: str = "xyxy",
         reg_max: int = 16,
@@ -52,17 +56,17 @@ class GFLV2(DenseDetector):
         head_norm_groups: int = 32,
         quality_topk: int = 4,
         quality_channels: int = 64,
-        quality_statistics=("topk", "mean"),
-        prediction_decoder=None,
-        class_names=None,
-        image_size=(800, 1333),
+        quality_statistics: Sequence[str] = ("topk", "mean"),
+        prediction_decoder: keras.layers.Layer | None = None,
+        class_names: Sequence[str] | None = None,
+        image_size: tuple[int, int] = (800, 1333),
         fpn_relu: bool = False,
         head_tower_bias: bool = False,
-        assigner=None,
-        criterion=None,
+        assigner: Assigner | None = None,
+        criterion: Criterion | None = None,
         name: str = "gflv2",
         trainable: bool = True,
-        dtype=None,
+        dtype: DType = None,
         **kwargs,
     ):
         make_head = functools.partial(

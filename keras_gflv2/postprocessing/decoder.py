@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_gflv2.annotations import DType
 from keras_gflv2.postprocessing.nms import non_max_suppression
 from keras_gflv2.postprocessing.ranking import best
 from keras_gflv2.postprocessing.voting import KINDS, vote, vote_by_overlap
@@ -54,7 +55,7 @@ class PredictionDecoder(keras.layers.Layer):
         nms_iou_threshold: float = 0.6,
         pre_nms_topk: int = 1000,
         max_detections: int = 100,
-        dtype="float32",
+        dtype: DType = "float32",
         box_voting: str | None = None,
         voting_sigma: float = 0.02,
         **kwargs,

@@ -6,6 +6,7 @@ Scores (B, M, C) and boxes (B, M, 4) in; the surviving pairs of location and cla
 from keras import ops
 
 from keras_gflv2 import boxes as box_ops
+from keras_gflv2.annotations import Array
 from keras_gflv2.postprocessing import tensorflow_nms
 from keras_gflv2.postprocessing.ranking import best
 from keras_gflv2.rows import take_rows
@@ -16,13 +17,13 @@ BLOCK_SIZE = 128
 
 
 def non_max_suppression(
-    scores,
-    boxes,
+    scores: Array,
+    boxes: Array,
     *,
-    score_threshold=0.05,
-    iou_threshold=0.6,
-    max_detections=100,
-):
+    score_threshold: float | Array = 0.05,
+    iou_threshold: float | Array = 0.6,
+    max_detections: int = 100,
+) -> dict[str, Array]:
     """The result of greedy NMS within each class, exactly, on every backend.
 
     Every class of a location whose score is above the threshold is a candidate. In the order of

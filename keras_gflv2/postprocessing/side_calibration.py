@@ -1,5 +1,7 @@
 """Predicted spreads in, standard deviations that hold and intervals of a chosen coverage out."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from keras import ops
@@ -47,8 +49,15 @@ class SideCalibration(Part):
         ValueError: shapes or values that cannot be.
     """
 
-    def __init__(self, scale, exponent=1.0, bias=(0, 0, 0, 0), coverages=(), quantiles=(),
-                 num_matched=0):  # fmt: skip
+    def __init__(
+        self,
+        scale: Sequence[float],
+        exponent: float = 1.0,
+        bias: Sequence[float] = (0, 0, 0, 0),
+        coverages: Sequence[float] = (),
+        quantiles: Sequence[Sequence[float]] = (),
+        num_matched: int = 0,
+    ):
         # Plain numbers: the configuration is JSON.
         self.scale = [float(value) for value in scale]
         self.exponent = float(exponent)

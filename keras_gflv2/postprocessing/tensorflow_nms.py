@@ -5,7 +5,9 @@ import contextvars
 
 import keras
 
-IS_ALLOWED = contextvars.ContextVar("whether graphs may have operators that only TensorFlow has")
+IS_ALLOWED: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "whether graphs may have operators that only TensorFlow has"
+)
 
 
 @contextlib.contextmanager

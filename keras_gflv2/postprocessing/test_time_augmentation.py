@@ -1,8 +1,11 @@
 """A detector that looks at every image several times: at other sizes, and in the mirror."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
+from keras_gflv2.annotations import Detector
 from keras_gflv2.postprocessing.voting import vote
 from keras_gflv2.replicas import predict_on_one_device
 from keras_gflv2.rows import take_rows
@@ -40,8 +43,8 @@ class TestTimeAugmentation(keras.Model):
 
     def __init__(
         self,
-        model,
-        scales=(0.75, 1.0, 1.25),
+        model: Detector,
+        scales: Sequence[float] = (0.75, 1.0, 1.25),
         flips: bool = True,
         box_voting: bool = False,
         **kwargs,
@@ -162,16 +165,17 @@ class TestTimeAugmentation(keras.Model):
         """As `predict`, for one batch, of any size, on one device."""
         return predict_on_one_device(self, x)
 
-    def detect(self, images, score_threshold=0.3, image_size=None, batch_size=8, *, coverage=None):
-        """As `DenseDetector.detect`. The calibration of the detector is not one of several views:
-        check the coverage of intervals by `evaluation.uncertainty`."""
+    def detect(self, images, score_threshold=0.3, image_size=None, batch_size=8, **options):
+        """As `DenseDetector.detect`, with its `coverage`, `tile` and `overlap`. The calibration of
+        the detector is not one of several views: check the coverage of intervals by
+        `evaluation.uncertainty`."""
         return self.model.detect(
             images,
             score_threshold,
             image_size,
             batch_size,
-            coverage=coverage,
             predict=self.predict_on_batch,
+            **options,
         )
 
 

@@ -1,12 +1,15 @@
 """The recipes by name: the paper's schedules, and others for other data."""
 
+from typing import Any
+
+from keras_gflv2.recipes.plan import Plan
 from keras_gflv2.recipes.recipe import Recipe
 
 PAPER_NUM_IMAGES = 117_266  # of COCO train2017, those with boxes
 
 
-_PAPER = {"sgd": True, "learning_rate": 0.01, "warmup_steps": 500}
-_ADAMW = {"sgd": False, "warmup_steps": 100}
+_PAPER: dict[str, Any] = {"sgd": True, "learning_rate": 0.01, "warmup_steps": 500}
+_ADAMW: dict[str, Any] = {"sgd": False, "warmup_steps": 100}
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -38,7 +41,7 @@ RECIPES = {
 }
 
 
-def get(recipe):
+def get(recipe: str | Recipe) -> Recipe:
     """A `Recipe` from its name, or itself.
 
     Raises:
@@ -51,16 +54,16 @@ def get(recipe):
     return RECIPES[recipe]
 
 
-def paper_1x(num_images, batch_size, devices=1, **kwargs):
+def paper_1x(num_images: int, batch_size: int, devices: int = 1, **kwargs) -> Plan:
     """The paper's 1x schedule as a `Plan`; arguments as in `Recipe.plan`."""
     return RECIPES["1x"].plan(num_images, batch_size, devices, **kwargs)
 
 
-def paper_2x(num_images, batch_size, devices=1, **kwargs):
+def paper_2x(num_images: int, batch_size: int, devices: int = 1, **kwargs) -> Plan:
     """The paper's 2x schedule as a `Plan`; arguments as in `Recipe.plan`."""
     return RECIPES["2x"].plan(num_images, batch_size, devices, **kwargs)
 
 
-def finetune(num_images, batch_size, devices=1, **kwargs):
+def finetune(num_images: int, batch_size: int, devices: int = 1, **kwargs) -> Plan:
     """For small data and a pretrained detector, as a `Plan`; arguments as in `Recipe.plan`."""
     return RECIPES["finetune"].plan(num_images, batch_size, devices, **kwargs)

@@ -54,8 +54,15 @@ class Recipe:
         return cls(**{**config, **lists})
 
     def plan(
-        self, num_images, batch_size, devices=1, *, epochs=None, learning_rate=None, first_step=0
-    ):
+        self,
+        num_images: int,
+        batch_size: int,
+        devices: int = 1,
+        *,
+        epochs: int | None = None,
+        learning_rate: float | None = None,
+        first_step: int = 0,
+    ) -> Plan:
         """This recipe for a number of images.
 
         Args:

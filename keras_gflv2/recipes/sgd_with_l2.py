@@ -20,7 +20,12 @@ class SGDWithL2(keras.optimizers.Optimizer):
     """
 
     def __init__(
-        self, learning_rate=0.01, momentum: float = 0.9, l2: float = 1e-4, name="sgd", **kwargs
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.01,
+        momentum: float = 0.9,
+        l2: float = 1e-4,
+        name: str = "sgd",
+        **kwargs,
     ):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.momentum = momentum

@@ -19,7 +19,9 @@ class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
         floor: part of the peak that is left at `end`.
     """
 
-    def __init__(self, peak, start, end, warmup_steps=100, floor=0.01):
+    def __init__(
+        self, peak: float, start: int, end: int, warmup_steps: int = 100, floor: float = 0.01
+    ):
         self.peak = peak
         self.start, self.end = int(start), int(end)
         self.warmup_steps = warmup_steps

@@ -1,5 +1,7 @@
 """The paper's learning rate."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -16,7 +18,14 @@ class WarmUpStepDecay(keras.optimizers.schedules.LearningRateSchedule):
         warmup_steps: length of the warm-up, which starts at `warmup_ratio` of the peak.
     """
 
-    def __init__(self, peak=0.01, boundaries=(), warmup_steps=500, warmup_ratio=0.001, factor=0.1):
+    def __init__(
+        self,
+        peak: float = 0.01,
+        boundaries: Sequence[int] = (),
+        warmup_steps: int = 500,
+        warmup_ratio: float = 0.001,
+        factor: float = 0.1,
+    ):
         self.peak = peak
         self.boundaries = tuple(int(b) for b in boundaries)
         self.warmup_steps = warmup_steps

@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Iterator
 
+from keras_gflv2.annotations import Detector
 from keras_gflv2.recipes.plan import Plan
 
 
@@ -22,7 +24,7 @@ class WholeTraining:
 
 
 @contextlib.contextmanager
-def parts_of(model, training):
+def parts_of(model: Detector, training: WholeTraining) -> Iterator[None]:
     """Within it each `fit` of a model is a part of one `WholeTraining` and follows its plan."""
     model.whole_training = training
     try:
@@ -31,7 +33,7 @@ def parts_of(model, training):
         model.whole_training = None
 
 
-def first_step(iterations, initial_epoch, steps_per_epoch):
+def first_step(iterations: int, initial_epoch: int, steps_per_epoch: int) -> int:
     """`optimizer.iterations` where the training began that `fit` begins or goes on with.
 
     With an `initial_epoch` it goes on: its steps are those of the epochs before, and the steps of

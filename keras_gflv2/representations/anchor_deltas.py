@@ -1,6 +1,7 @@
 """Boxes as differences from an anchor."""
 
 import math
+from collections.abc import Sequence
 
 import keras
 from keras import ops
@@ -28,7 +29,7 @@ class AnchorDeltas(BoxRepresentation):
 
     output_name = "box_deltas"
 
-    def __init__(self, deviations=(1.0, 1.0, 1.0, 1.0)):
+    def __init__(self, deviations: Sequence[float] = (1.0, 1.0, 1.0, 1.0)):
         self.deviations = tuple(deviations)
 
     def decode(self, raw, at):

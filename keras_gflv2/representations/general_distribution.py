@@ -37,7 +37,9 @@ class GeneralDistribution(BoxRepresentation):
     output_name = "box_distributions"
     has_spread = True
 
-    def __init__(self, reg_max: int = 16, integral=None, unit: str = "stride"):
+    def __init__(
+        self, reg_max: int = 16, integral: keras.layers.Layer | None = None, unit: str = "stride"
+    ):
         if unit not in UNITS:
             raise ValueError(f"`unit` must be one of {UNITS}, got {unit!r}.")
         self.reg_max = reg_max

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_gflv2.annotations import DType
+
 
 @keras.saving.register_keras_serializable(package="keras_gflv2")
 class Integral(keras.layers.Layer):
@@ -16,7 +18,7 @@ class Integral(keras.layers.Layer):
     >>> keras_gflv2.layers.Integral()(np.zeros((1, 4, 17)))    # 8 everywhere
     """
 
-    def __init__(self, dtype="float32", **kwargs):
+    def __init__(self, dtype: DType = "float32", **kwargs):
         super().__init__(dtype=dtype, **kwargs)
         self.built = True  # No weights: fit need not run the model to find them.
 

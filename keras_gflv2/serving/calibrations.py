@@ -7,7 +7,10 @@ In: a file of any format. Out: the configuration of its `SideCalibration`, with 
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
+
+from keras_gflv2.annotations import PathLike
 
 NAME = "calibration"
 PROPERTY = f"keras_gflv2.{NAME}"  # of ONNX
@@ -44,7 +47,7 @@ def write_calibration(file, calibration):
         onnx.save(model, file)
 
 
-def read_calibration(file):
+def read_calibration(file: PathLike) -> dict[str, Any] | None:
     """The calibration in an export, or None if the detector had none.
 
     Args:
@@ -66,7 +69,7 @@ def read_calibration(file):
             return json.loads(archive.read(JSON_FILE))
     if file.suffix == ".xml":
         found = ElementTree.parse(file).getroot().find(f"rt_info/keras_gflv2/{NAME}")
-        return None if found is None else json.loads(found.get("value"))
+        return None if found is None else json.loads(found.attrib["value"])
     import onnx
 
     properties = onnx.load(file, load_external_data=False).metadata_props

@@ -13,8 +13,10 @@ import urllib.request
 import numpy as np
 from PIL import Image
 
+from keras_gflv2.detections import Detections
 from keras_gflv2.images import read_image
 from keras_gflv2.intervals import check_coverage, conformal_intervals
+from keras_gflv2.tiles import DEFAULT_OVERLAP, merge_tiles, tiles_of
 
 SIGNATURE = "serving_bytes"
 CALIBRATION = "calibration"  # the signature of calibrated detectors, and its output
@@ -46,7 +48,13 @@ class ServingClient:
     >>> client.detect(["cells.jpg"], score_threshold=0.3)[0]["boxes"]
     """
 
-    def __init__(self, url, model_name=None, version=None, timeout=60.0):
+    def __init__(
+        self,
+        url: str,
+        model_name: str | None = None,
+        version: int | None = None,
+        timeout: float = 60.0,
+    ):
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https", "grpc") or not parts.netloc:
             raise ValueError(
@@ -71,7 +79,16 @@ class ServingClient:
         self._stub = None
         self._calibration = None
 
-    def detect(self, images, score_threshold=0.3, batch_size=8, *, coverage=None):
+    def detect(
+        self,
+        images,
+        score_threshold=0.3,
+        batch_size=8,
+        *,
+        coverage=None,
+        tile=None,
+        overlap=DEFAULT_OVERLAP,
+    ):
         """Detections in images of any sizes, in each image's own pixels, as a detector's `detect`.
 
         Args:
@@ -81,6 +98,8 @@ class ServingClient:
             batch_size: images per request.
             coverage: probability with which "intervals" hold the true sides, as in a detector's
                 `detect`. It needs an export of a calibrated detector.
+            tile, overlap: large images are sent in tiles, as in a detector's `detect`. The server
+                resizes each by itself: images that are smaller than a tile are as large as one.
 
         Returns:
             List of a dictionary an image: "boxes" (n, 4) float32 xyxy in pixels, "classes" (n,),
@@ -101,17 +120,39 @@ class ServingClient:
             check_coverage(coverage)
         if not isinstance(images, (list, tuple)):
             images = [images]
-        results = []
-        for start in range(0, len(images), batch_size):
-            encoded = [_encoded(image) for image in images[start : start + batch_size]]
-            answer = self._checked(self._send(encoded), len(encoded))
-            results += [_result(answer, row, score_threshold) for row in range(len(encoded))]
+        if tile is None:
+            results = self._detect_whole(images, score_threshold, batch_size)
+        else:
+            parts = (self._detect_tiles(i, batch_size, tile, overlap) for i in images)
+            results = [found.rows(found["confidence"] > score_threshold) for found in parts]
         if coverage is not None and results:
             table = self._table()
             for found in results:
                 sides = found["boxes"], found["uncertainties"]
                 found["intervals"] = conformal_intervals(*sides, coverage, table)
         return results
+
+    def _detect_whole(self, images, score_threshold, batch_size):
+        results = []
+        for start in range(0, len(images), batch_size):
+            encoded = [_encoded(image) for image in images[start : start + batch_size]]
+            answer = self._checked(self._send(encoded), len(encoded))
+            results += [_result(answer, row, score_threshold) for row in range(len(encoded))]
+        return results
+
+    def _detect_tiles(self, image, batch_size, tile, overlap):
+        """The detections of one image, in tiles."""
+        pixels = read_image(image)
+        tiles = tiles_of(pixels.shape[:2], tile, overlap)
+        found = self._detect_whole([one.cut_from(pixels) for one in tiles], 0.0, batch_size)
+        status = next((one.pop("status") for one in found if one["status"] != "ok"), "ok")
+        names = {}
+        for one in found:
+            names.update(zip(one["classes"].tolist(), one.pop("class_names")))
+            one.pop("status", None)
+        merged = merge_tiles(tiles, found)
+        class_names = [names[label] for label in merged["classes"].tolist()]
+        return Detections(merged, class_names=class_names, status=status)
 
     def _table(self):
         """The calibration of the detector, asked for once."""
@@ -248,13 +289,13 @@ def _result(answer, row, score_threshold):
     confidence = np.asarray(answer["confidence"][row], "float32")
     keep = confidence > max(score_threshold, 0.0)  # padding is -1
     sides = [name for name in ("boxes", *OPTIONAL_OUTPUTS) if name in answer]
-    return {
+    return Detections(
         **{n: np.asarray(answer[n][row], "float32").reshape(-1, 4)[keep] for n in sides},
-        "classes": np.asarray(answer["classes"][row], "int32")[keep],
-        "confidence": confidence[keep],
-        "class_names": [_text(name) for name in answer["class_names"][row][keep]],
-        "status": _text(answer["status"][row]),
-    }
+        classes=np.asarray(answer["classes"][row], "int32")[keep],
+        confidence=confidence[keep],
+        class_names=[_text(name) for name in answer["class_names"][row][keep]],
+        status=_text(answer["status"][row]),
+    )
 
 
 def _text(value):

@@ -3,7 +3,9 @@
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
+from keras_gflv2.annotations import Dataset, Detector, PathLike
 from keras_gflv2.serving import quantization
 from keras_gflv2.serving.calibrations import write_calibration
 from keras_gflv2.serving.saved_model import in_tensorflow
@@ -26,7 +28,15 @@ CALIBRATION_BATCHES = 100
 WRITERS = "keras_gflv2.serving.writers"  # needs TensorFlow
 
 
-def export_format(model, file, format, *, precision="float32", size=None, calibration=None):
+def export_format(
+    model: Detector,
+    file: PathLike,
+    format: str,
+    *,
+    precision: str = "float32",
+    size: tuple[int, int] | None = None,
+    calibration: Dataset = None,
+) -> str:
     """Writes a detector for another runtime, with decoding and NMS inside.
 
     Input "images" (B, H, W, 3) float32 RGB in 0..255; outputs as of `model.predict`: "boxes",
@@ -62,35 +72,18 @@ def export_format(model, file, format, *, precision="float32", size=None, calibr
             file has another ending.
         ImportError: what to install.
     """
-    if format not in FORMATS:
-        raise ValueError(f"`format` must be one of {list(FORMATS)}, got {format!r}.")
-    ending, precisions, module = FORMATS[format]
-    file = Path(file)
-    if file.suffix != ending:
-        raise ValueError(f"A file of the format {format} ends with {ending}, got {file}.")
-    precision = ALIASES.get(precision, precision)
-    if precision not in precisions:
-        raise ValueError(f"{format} is written as {' or '.join(precisions)}, not {precision!r}.")
-    if module:
-        _require(module, format)
-    if size is not None and format != "litert":
-        raise ValueError(f"`size` is for LiteRT alone: {format} takes images of any size.")
-    calibrates = precision == "int8" and format in QUANTIZERS
-    if calibrates != (calibration is not None):
-        raise ValueError(
-            "`calibration` (--calibration), images like those to come, is needed for int8 in "
-            f"{' and '.join(QUANTIZERS)}, and for nothing else."
-        )
+    file, precision = Path(file), ALIASES.get(precision, precision)
+    check_export(file, format, precision, size, calibration is not None)
+    calibrates = calibration is not None
     if calibrates:
-        quantizer, quantize = QUANTIZERS[format]
-        _require(quantizer, format)
+        quantize = QUANTIZERS[format][1]
         batches = quantization.calibration_images(calibration, CALIBRATION_BATCHES)
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         temporary = Path(folder) / "written" / file.name
         temporary.parent.mkdir()
         if calibrates:
-            source = Path(folder) / f"float32{ending}"
+            source = Path(folder) / f"float32{file.suffix}"
             in_tensorflow(WRITERS, model, source, format, "float32", size)
             quantize(source, temporary, batches)
         else:
@@ -102,7 +95,42 @@ def export_format(model, file, format, *, precision="float32", size=None, calibr
     return str(file)
 
 
-def load_openvino(file, device="CPU"):
+def check_export(
+    file: PathLike,
+    format: str,
+    precision: str = "float32",
+    size: tuple[int, int] | None = None,
+    calibrates: bool = False,
+) -> None:
+    """Raises what `export_format` raises of its arguments, before there is a model.
+
+    Args:
+        file, format, precision, size: as there.
+        calibrates: whether there is a calibration set.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"`format` must be one of {list(FORMATS)}, got {format!r}.")
+    ending, precisions, module = FORMATS[format]
+    if Path(file).suffix != ending:
+        raise ValueError(f"A file of the format {format} ends with {ending}, got {file}.")
+    precision = ALIASES.get(precision, precision)
+    if precision not in precisions:
+        raise ValueError(f"{format} is written as {' or '.join(precisions)}, not {precision!r}.")
+    if module:
+        _require(module, format)
+    if size is not None and format != "litert":
+        raise ValueError(f"`size` is for LiteRT alone: {format} takes images of any size.")
+    needs_calibration = precision == "int8" and format in QUANTIZERS
+    if needs_calibration != calibrates:
+        raise ValueError(
+            "`calibration` (--data), images like those to come, is needed for int8 in "
+            f"{' and '.join(QUANTIZERS)}, and for nothing else."
+        )
+    if needs_calibration:
+        _require(QUANTIZERS[format][0], format)
+
+
+def load_openvino(file: PathLike, device: str = "CPU") -> Any:
     """Compiles an exported OpenVINO file for the precision that it was exported in.
 
     The file says so where OpenVINO keeps its runtime options, which OpenVINO (2026.4) does not

@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_gflv2.annotations import Detector, PathLike
 from keras_gflv2.contract import class_names_of
 from keras_gflv2.images import MAX_PIXELS
 
@@ -20,16 +21,16 @@ CONFIG_FILE = "detector.json"
 
 
 def export_saved_model(
-    model,
-    directory,
+    model: Detector,
+    directory: PathLike,
     *,
-    overwrite=False,
-    score_threshold=None,
-    nms_iou_threshold=None,
-    max_detections=None,
-    image_size=None,
-    max_pixels=MAX_PIXELS,
-):
+    overwrite: bool = False,
+    score_threshold: float | None = None,
+    nms_iou_threshold: float | None = None,
+    max_detections: int | None = None,
+    image_size: tuple[int, int] | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> str:
     """Writes a SavedModel that needs neither Keras nor this package to run.
 
     Signatures; B images, D = `max_detections`, rows after the last detection are -1:

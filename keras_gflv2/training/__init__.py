@@ -3,15 +3,22 @@
 import importlib
 
 from keras_gflv2.optimizers import averaged_weights
+from keras_gflv2.signals import TimeIsUp
 from keras_gflv2.training.distillation import distill
+from keras_gflv2.training.early_stopping import EarlyStopping
+from keras_gflv2.training.experiment_logs import MLflowLog, WandbLog
 from keras_gflv2.training.progress import Curves, EpochLog, Progress
 from keras_gflv2.training.state import SaveState, fit, read_position
 
 __all__ = [
     "Curves",
+    "EarlyStopping",
     "EpochLog",
+    "MLflowLog",
     "Progress",
     "SaveState",
+    "TimeIsUp",
+    "WandbLog",
     "averaged_weights",
     "distill",
     "fit",

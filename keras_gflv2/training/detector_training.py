@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_gflv2 import recipes
+from keras_gflv2.annotations import Loss
 from keras_gflv2.contract import DataContract, unpack
 from keras_gflv2.optimizers import build_optimizer, order_like_weights, separate_averages
 from keras_gflv2.replicas import (
@@ -54,18 +55,18 @@ class DetectorTraining(keras.Model):
 
     def compile(
         self,
-        optimizer=None,
-        classification_loss=None,
-        box_loss=None,
-        distribution_loss=None,
-        quality_loss=None,
+        optimizer: keras.optimizers.Optimizer | None = None,
+        classification_loss: Loss = None,
+        box_loss: Loss = None,
+        distribution_loss: Loss = None,
+        quality_loss: Loss = None,
         *,
-        recipe=None,
-        loss_weights=None,
-        jit_compile="auto",
-        recompute=False,
+        recipe: str | recipes.Recipe | None = None,
+        loss_weights: dict[str, float] | None = None,
+        jit_compile: str | bool = "auto",
+        recompute: bool = False,
         **kwargs,
-    ):
+    ) -> None:
         """Configures training; without arguments as in the paper.
 
         Args:

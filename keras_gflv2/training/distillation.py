@@ -7,8 +7,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_gflv2.annotations import Detector
 
-def distill(student, teacher, temperature=10.0, weight=0.25):
+
+def distill(
+    student: Detector, teacher: Detector, temperature: float = 10.0, weight: float = 0.25
+) -> None:
     """From now on `fit` also draws a student's side distributions to those of a teacher.
 
     Localization distillation (Zheng et al., 2022): one more term in the loss, logged as

@@ -7,12 +7,12 @@ is looked at when training draws it.
 
 import contextlib
 import copy
-import inspect
 import warnings
 
 import keras
 import numpy as np
 
+from keras_gflv2.batch_forms import from_tfds, is_tfds
 from keras_gflv2.contract import check_pixels, dense, unpack, warn_of_pixels
 from keras_gflv2.images import PIXEL_SAMPLES
 from keras_gflv2.training.sources import KERAS_BATCH_SIZE, is_data_loader, is_tf_dataset
@@ -56,6 +56,7 @@ class Feeding:
             ValueError: arrays, or what a dataset says of itself, break the contract. Later batches
                 raise it when they are drawn.
         """
+        _check_source(x)
         if self.need_targets:
             self.contract.check_dataset(x)
         if is_tf_dataset(x):
@@ -64,7 +65,7 @@ class Feeding:
             return _CheckedPyDataset(x, self._python_batch), y
         if is_data_loader(x):
             return self._data_loader(x), y
-        if inspect.isgenerator(x):
+        if hasattr(x, "__next__"):
             return (self._python_batch(batch) for batch in x), y
         if y is not None or isinstance(x, dict) or hasattr(x, "__array__"):
             return self._arrays(x, y, batch_size)
@@ -161,6 +162,8 @@ class Feeding:
     # === Checks ===
 
     def _unpack(self, batch):
+        if is_tfds(batch):
+            batch = from_tfds(batch, self.contract.bounding_box_format)
         images, targets = unpack(batch, self.need_targets)
         if not self.need_targets:
             targets = {key: targets[key] for key in ("image_sizes",) if key in targets}
@@ -250,8 +253,30 @@ class _CheckedCollate:
     def __call__(self, samples):
         import torch
 
-        batch = self._feeding._python_batch(self._collate(samples))
+        batch = self._feeding._python_batch(self._batch_of(samples))
         return keras.tree.map_structure(torch.as_tensor, batch)
+
+    def _batch_of(self, samples):
+        """A batch of samples, as lists where PyTorch's function would stack equal shapes only."""
+        import torch
+
+        is_own = self._collate is not torch.utils.data.default_collate
+        if is_own or not isinstance(samples[0], (dict, list, tuple)):
+            return self._collate(samples)
+        if isinstance(samples[0], dict):
+            return {key: [sample[key] for sample in samples] for key in samples[0]}
+        return tuple(list(column) for column in zip(*samples))
+
+
+def _check_source(x):
+    """Raises ValueError for what is no data at all."""
+    if x is None:
+        raise ValueError("There is no data: pass a dataset, a generator or arrays.")
+    if isinstance(x, (list, tuple)) and x and isinstance(x[0], dict):
+        raise ValueError(
+            "A list of batches is no source of data: pass a generator, `(batch for batch in "
+            "batches)`, or a `keras.utils.PyDataset`, which can be drawn from again."
+        )
 
 
 def _as_array(value):

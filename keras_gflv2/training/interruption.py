@@ -1,13 +1,12 @@
-"""Ctrl-C and SIGTERM: a training ends where it can go on."""
+"""Ctrl-C, SIGTERM and a time limit: a training ends where it can go on."""
 
-import contextlib
 import os
 import signal
 import threading
 
 from keras_gflv2.replicas import process_position
+from keras_gflv2.signals import SIGNALS, TIME_IS_UP, exit_on, stopped_by
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # How long the processes of one training wait for each other once they have to end.
 PATIENCE = 60.0
 
@@ -22,15 +21,24 @@ class Interruption:
     Of several processes the first saves and ends. The others go on with their steps until it is
     gone, so that none waits for a step that another has left; after a minute they end by force.
 
+    Args:
+        seconds: a time limit, after which the block ends as by a signal; None for none.
+
     Attributes:
-        signal: number of the signal that came, None before.
+        signal: number of the signal that came, `TIME_IS_UP` after the time limit, None before.
     """
 
-    def __init__(self):
+    def __init__(self, seconds=None):
         self.signal = None
         self._handlers = {}
+        self._timer = None
+        if seconds is not None:
+            self._timer = threading.Timer(max(seconds, 0.0), self._end_by_time)
+            self._timer.daemon = True
 
     def __enter__(self):
+        if self._timer:
+            self._timer.start()
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 if signal.getsignal(number) in _DEFAULTS:
@@ -38,48 +46,35 @@ class Interruption:
         return self
 
     def __exit__(self, kind, error, traceback):
+        if self._timer:
+            self._timer.cancel()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
     def _handle(self, number, frame):
         if self.signal is not None:
             raise stopped_by(number)
+        name = signal.Signals(number).name
+        self._begin_to_end(number, f"{name}: the training ends after this step. Once more ends it")
+
+    def _end_by_time(self):
+        if self.signal is None:
+            self._begin_to_end(
+                TIME_IS_UP, "The time limit: the training ends after this step. Ctrl-C ends it"
+            )
+
+    def _begin_to_end(self, number, text):
         self.signal = number
         index, count = process_position()
         if count > 1:
             threading.Thread(target=self._end_by_force, daemon=True).start()
         if index == 0:
             # Not by print: the signal may have come in the midst of one.
-            name = signal.Signals(number).name
-            text = f"\n{name}: the training ends after this step. Once more ends it at once.\n"
-            os.write(2, text.encode())
+            os.write(2, f"\n{text} at once.\n".encode())
 
     def _end_by_force(self):
         threading.Event().wait(PATIENCE)
-        os._exit(128 + self.signal)
+        os._exit(128 + self.signal if self.signal else 0)
 
 
-def stopped_by(number):
-    """The exception for a signal: KeyboardInterrupt, or SystemExit with the code of shells."""
-    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
-
-
-def _exit_on(number, frame):
-    raise stopped_by(number)
-
-
-_DEFAULTS = (signal.SIG_DFL, signal.default_int_handler, _exit_on)
-
-
-@contextlib.contextmanager
-def exits_on_sigterm():
-    """Within it SIGTERM raises SystemExit(143), so that whatever is open is closed."""
-    in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _exit_on)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+_DEFAULTS = (signal.SIG_DFL, signal.default_int_handler, exit_on)

@@ -11,7 +11,9 @@ import filelock
 LOCK_NAME = ".lock"
 
 # Folders that this thread has locked: the command line locks one, and then `fit` does.
-_held = contextvars.ContextVar("locked_folders", default=frozenset())
+_held: contextvars.ContextVar[frozenset] = contextvars.ContextVar(
+    "locked_folders", default=frozenset()
+)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 
+from keras_gflv2.annotations import PathLike, Verbose
 from keras_gflv2.files import written_whole
 
 
@@ -20,7 +21,7 @@ class Progress(keras.callbacks.Callback):
         verbose: 1 to print when the training will be over.
     """
 
-    def __init__(self, batch_size, verbose=1):
+    def __init__(self, batch_size: int, verbose: Verbose = 1):
         super().__init__()
         self.batch_size = batch_size
         self.verbose = verbose
@@ -67,7 +68,7 @@ class EpochLog(keras.callbacks.Callback):
         log: the file.
     """
 
-    def __init__(self, log):
+    def __init__(self, log: PathLike):
         super().__init__()
         self.log = Path(log)
 
@@ -101,7 +102,7 @@ class Curves(keras.callbacks.Callback):
         picture: the PNG to write.
     """
 
-    def __init__(self, log, picture):
+    def __init__(self, log: PathLike, picture: PathLike):
         super().__init__()
         self.log, self.picture = Path(log), Path(picture)
 

@@ -13,10 +13,12 @@ import keras
 import numpy as np
 
 from keras_gflv2 import recipes
+from keras_gflv2.annotations import Dataset, PathLike
 from keras_gflv2.files import written_whole
 from keras_gflv2.replicas import in_this_process, is_chief, wait_for_all
+from keras_gflv2.signals import stopped_by
 from keras_gflv2.training.identity import check_identity, identity, length
-from keras_gflv2.training.interruption import Interruption, stopped_by
+from keras_gflv2.training.interruption import Interruption
 from keras_gflv2.training.lock import locked
 
 POSITION, TRAINING = "position", "training"
@@ -24,7 +26,9 @@ POSITION, TRAINING = "position", "training"
 FILE_NAME = "state.weights.h5"
 
 
-def fit(model, dataset, directory, epochs, *, seconds=300.0, callbacks=(), **kwargs):
+def fit(
+    model, dataset, directory, epochs, *, seconds=300.0, time_limit=None, callbacks=(), **kwargs
+):
     """`model.fit` that goes on from what a killed one left, as if it had never stopped.
 
     A recipe's plan is that of the whole training, wherever it goes on. With other `epochs` than
@@ -40,6 +44,8 @@ def fit(model, dataset, directory, epochs, *, seconds=300.0, callbacks=(), **kwa
         directory: folder of the state, made if it is not there. Several processes share it: the
             first writes, all read.
         epochs, seconds: see `keras.Model.fit` and `SaveState`.
+        time_limit: seconds after which the training ends after the step that runs, as by Ctrl-C;
+            None for none.
         callbacks: other callbacks; each has done its work when an epoch is saved.
         **kwargs: as in `keras.Model.fit`.
 
@@ -47,7 +53,8 @@ def fit(model, dataset, directory, epochs, *, seconds=300.0, callbacks=(), **kwa
         ValueError: another training uses the folder; or its state cannot be read, or is of another
             model, other data, or beyond `epochs`.
         FloatingPointError, OSError: see `SaveState`.
-        KeyboardInterrupt, SystemExit: a signal came; what is saved was said on stderr.
+        KeyboardInterrupt, SystemExit, TimeIsUp: a signal came, or the time limit; what is saved was
+            said on stderr.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -56,7 +63,7 @@ def fit(model, dataset, directory, epochs, *, seconds=300.0, callbacks=(), **kwa
         if is_chief():
             stack.enter_context(locked(directory))
         check_resumption(directory, model, dataset, epochs)
-        stop = stack.enter_context(Interruption())
+        stop = stack.enter_context(Interruption(time_limit))
         state = SaveState(directory, dataset, seconds, resume_in_epoch=in_epoch, stop=stop)
         state.begin(model)
         whole = recipes.WholeTraining(length(dataset) if in_epoch else None, state.first_step)
@@ -116,7 +123,15 @@ class SaveState(keras.callbacks.Callback):
             possible, with the old state untouched.
     """
 
-    def __init__(self, directory, dataset, seconds=300.0, *, resume_in_epoch=True, stop=None):
+    def __init__(
+        self,
+        directory: PathLike,
+        dataset: Dataset,
+        seconds: float = 300.0,
+        *,
+        resume_in_epoch: bool = True,
+        stop: Interruption | None = None,
+    ):
         super().__init__()
         self.file = Path(directory) / FILE_NAME
         self.seconds = seconds
@@ -291,7 +306,7 @@ def check_resumption(directory, model, dataset, epochs, command_line=False):
         )
 
 
-def read_position(directory):
+def read_position(directory: PathLike) -> tuple[int, int]:
     """(epoch, step) that comes next after the state saved in a folder; (0, 0) where is none.
 
     Raises:

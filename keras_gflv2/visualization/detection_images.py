@@ -5,6 +5,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_gflv2.annotations import Dataset, PathLike
 from keras_gflv2.optimizers import averaged_weights
 from keras_gflv2.visualization.validation import draw_validation
 
@@ -21,7 +22,7 @@ class DetectionImages(keras.callbacks.Callback):
         count: at most so many images.
     """
 
-    def __init__(self, dataset, log_dir, frequency=1, count=8):
+    def __init__(self, dataset: Dataset, log_dir: PathLike, frequency: int = 1, count: int = 8):
         super().__init__()
         self.dataset, self.log_dir = dataset, Path(log_dir)
         self.frequency, self.count = frequency, count

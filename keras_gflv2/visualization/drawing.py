@@ -5,6 +5,8 @@ In: images and boxes in pixels of these images, as `model.detect` returns them. 
 """
 
 import colorsys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -32,7 +34,7 @@ BACKGROUND = (255, 255, 255)
 TEXT = (40, 40, 40)
 
 
-def class_colour(label):
+def class_colour(label: int) -> tuple[int, ...]:
     """RGB color (three ints) of a class index: the same in every picture."""
     if label < len(PALETTE):
         return PALETTE[label]
@@ -41,17 +43,17 @@ def class_colour(label):
 
 
 def draw_detections(
-    image,
-    detections,
-    class_names=None,
+    image: Any,
+    detections: Mapping[str, Any],
+    class_names: Sequence[str] | None = None,
     *,
-    score_threshold=0.0,
-    colours=None,
-    line_width=None,
-    font_size=None,
-    draw_uncertainties=False,
-    draw_intervals=False,
-):
+    score_threshold: float = 0.0,
+    colours: Sequence[tuple[int, int, int]] | None = None,
+    line_width: int | None = None,
+    font_size: int | None = None,
+    draw_uncertainties: bool = False,
+    draw_intervals: bool = False,
+) -> Image.Image:
     """Draws boxes with their class and confidence on an image.
 
     Args:
@@ -114,17 +116,17 @@ def draw_detections(
 
 
 def draw_gallery(
-    images,
-    detections,
-    ground_truth=None,
-    class_names=None,
+    images: Sequence[Any],
+    detections: Sequence[Mapping[str, Any]],
+    ground_truth: Sequence[Mapping[str, Any]] | None = None,
+    class_names: Sequence[str] | None = None,
     *,
-    score_threshold=0.0,
-    columns=None,
-    cell_size=360,
-    draw_uncertainties=False,
-    draw_intervals=False,
-):
+    score_threshold: float = 0.0,
+    columns: int | None = None,
+    cell_size: int = 360,
+    draw_uncertainties: bool = False,
+    draw_intervals: bool = False,
+) -> Image.Image:
     """Draws many images in a grid: ground truth and detections side by side.
 
     Args:
@@ -197,6 +199,7 @@ def _rows(detections, class_names, score_threshold):
         )
     confidence = detections.get("confidence")
     ignored = detections.get("ignored", np.zeros(len(boxes)))
+    track_ids = detections.get("track_ids", np.full(len(boxes), -1))
     of_sides = {n: detections[n] for n in ("uncertainties", "intervals") if n in detections}
     names = detections.get("class_names") if class_names is None else None
     count = int(detections.get("num_detections", len(boxes)))
@@ -215,6 +218,7 @@ def _rows(detections, class_names, score_threshold):
                 "name": str(names[index]) if names is not None else _name(label, class_names),
                 "confidence": score,
                 "ignored": bool(ignored[index]),
+                "track_id": track_ids[index],
                 **{n: np.asarray(values[index], "float64") for n, values in of_sides.items()},
             }
         )
@@ -266,6 +270,8 @@ def _draw_tag(draw, size, row, font):
     text = row["name"] + (" (ignored)" if row["ignored"] else "")
     if row["confidence"] is not None:
         text += f" {row['confidence']:.2f}"
+    if row["track_id"] >= 0:
+        text += f" #{row['track_id']}"
     left, top, _, _ = _corners(row["box"])
     padding = max(1, font.size // 6)
     text_left, text_top, text_right, text_bottom = draw.textbbox((0, 0), text, font=font)

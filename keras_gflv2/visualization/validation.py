@@ -1,9 +1,12 @@
 """A detector's detections beside the truth, for the first images of a dataset."""
 
+from PIL import Image
+
+from keras_gflv2.annotations import Dataset, Detector
 from keras_gflv2.visualization.drawing import draw_gallery
 
 
-def draw_validation(model, dataset, count=8):
+def draw_validation(model: Detector, dataset: Dataset, count: int = 8) -> Image.Image:
     """Draws the first images of a dataset, ground truth left of what the model detects.
 
     Args:

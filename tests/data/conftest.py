@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 from PIL import Image
+from planted_data import Pets
 
 
 @pytest.fixture
@@ -84,3 +85,13 @@ def bccd():
     if not path.is_dir():
         pytest.skip(f"The BCCD dataset is not at {path}.")
     return path
+
+
+@pytest.fixture(scope="session")
+def clean_pets(tmp_path_factory):
+    return Pets(tmp_path_factory.mktemp("clean") / "pets")
+
+
+@pytest.fixture
+def pets(clean_pets, tmp_path):
+    return clean_pets.copy(tmp_path / "pets")

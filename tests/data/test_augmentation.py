@@ -10,10 +10,11 @@ from keras_gflv2.data.augmentation import (
     augment,
     compact,
     jitter_colour,
-    mosaic,
     place,
     quarter_turn,
 )
+from keras_gflv2.data.erasing import erase
+from keras_gflv2.data.mixing import mixup, mosaic
 from keras_gflv2.images import MEAN_COLOUR
 
 
@@ -215,6 +216,55 @@ def test_padding_color_is_checked(voc_tree, color):
     folder = voc_tree({"a": ((40, 50), [("dog", (1, 2, 30, 40))])})
     with pytest.raises(ValueError, match="`padding_color` must be"):
         load_voc(folder, "train", padding_color=color)
+
+
+def test_mixed_images_show_both_and_have_the_boxes_of_both():
+    first, second = example(), example(box=(40, 5, 60, 15), height=40, width=80)
+    first, second = (e | {"image": tf.cast(e["image"], "float32")} for e in (first, second))
+    mixed = mixup([first, second], tf.constant([1, 2]), 0.3, 8)
+    classes, boxes = mixed["classes"].numpy(), mixed["boxes"].numpy()
+    assert classes.tolist() == [2, 2, -1, -1, -1, -1, -1, -1]
+    np.testing.assert_array_equal(boxes[:2], [(10, 20, 30, 28), (40, 5, 60, 15)])
+    image = mixed["image"].numpy()
+    assert image.shape == (48, 64, 3)  # the frame of the first
+    parts = [image[y1:y2, x1:x2] for x1, y1, x2, y2 in boxes[:2].astype(int)]
+    weights = [part.mean() / 255 for part in parts]
+    assert sum(weights) == pytest.approx(1, abs=1e-4) and min(weights) > 0.2
+    assert all(np.ptp(part) < 1e-3 for part in parts)
+    assert image[0, 0].max() == 0
+
+
+def test_a_box_beyond_the_frame_of_a_mixed_image_becomes_padding():
+    first, second = example(), example(box=(70, 5, 78, 15), width=80)
+    first, second = (e | {"image": tf.cast(e["image"], "float32")} for e in (first, second))
+    assert (mixup([first, second], tf.constant([1, 2]), 0.3, 4)["classes"].numpy() >= 0).sum() == 1
+
+
+def test_what_is_erased_has_one_color_and_hides_what_it_covers():
+    """Where less than `min_visible` of a box is left, the box is gone."""
+    seen = set()
+    for seed in range(40):
+        white = example(height=60, width=80, box=(0, 0, 80, 60))
+        white["boxes"] = tf.constant([(0, 0, 80, 60), (30, 20, 40, 30)], "float32")
+        white["classes"] = tf.constant([0, 1])
+        white["image"] = tf.cast(white["image"], "float32")
+        erased = erase(white, tf.constant([seed, 0]), 0.5, (1.0, 2.0, 3.0))
+        hidden = np.all(erased["image"].numpy() == [1, 2, 3], axis=-1)
+        rows, columns = np.nonzero(hidden)
+        x1, y1, x2, y2 = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+        assert hidden.sum() == (x2 - x1) * (y2 - y1) and hidden.sum() / hidden.size < 0.22
+        visible = 1 - hidden[20:30, 30:40].mean()
+        classes = erased["classes"].numpy().tolist()
+        assert classes == [0, 1 if visible >= 0.5 else -1]
+        seen.add(classes[1])
+    assert seen == {1, -1}
+
+
+def test_presets_are_named():
+    assert Augmentation.preset("none") == Augmentation(horizontal_flip=0.0)
+    assert Augmentation.preset("light", hue=0.1).hue == 0.1
+    with pytest.raises(ValueError, match="'light', 'strong'"):
+        Augmentation.preset("heavy")
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,9 @@ LAYERS = {
         3, 8, 8, 1, 2, True, 2, 8, ("topk",), ("P3", "P4"), trainable=False, dtype=dtype
     ),
     "Integral": lambda dtype: layers.Integral(dtype=dtype),
+    "NormalizedBackbone": lambda dtype: backbones.NormalizedBackbone(
+        tiny_backbone(), [0.1, 0.2, 0.3], 1.0, "n", False, dtype=dtype
+    ),
     "PadToMultiple": lambda dtype: layers.PadToMultiple(16, (0, 1, 2), dtype=dtype),
     "PredictionDecoder": lambda dtype: postprocessing.PredictionDecoder(0.1, 0.5, 9, 7, dtype),
     "Res2Net": lambda dtype: backbones.Res2Net(

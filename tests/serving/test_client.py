@@ -54,6 +54,15 @@ def test_detections_equal_those_of_the_model(url, model, pictures):
         assert ours["class_names"] == [model.class_names[label] for label in ours["classes"]]
 
 
+def test_tiles_are_found_as_by_the_model(url, model):
+    client, image = ServingClient(f"{url}/{EXPORTED_NAME}"), cells(3, (240, 480))
+    options = {"score_threshold": 0.2, "coverage": 0.8, "tile": 240, "overlap": 0.4}
+    (found,), (wanted,) = (detector.detect(image, **options) for detector in (client, model))
+    assert len(wanted["boxes"]) > 3 and set(found) == {*wanted, "status"}
+    assert_same_detections(found, wanted, threshold=0.2)
+    assert found["class_names"] == [model.class_names[label] for label in found["classes"]]
+
+
 def test_intervals_equal_those_of_the_model(url, model, pictures):
     client = ServingClient(f"{url}/{EXPORTED_NAME}")
     found = client.detect(pictures[:2], coverage=0.8)

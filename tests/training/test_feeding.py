@@ -63,7 +63,80 @@ def data_loader(batches):
     return torch.utils.data.DataLoader(rows, batch_size=2)
 
 
+def lists(batch):
+    """Lists of one array an image, without rows for padding."""
+    counts = np.sum(batch["bounding_boxes"]["classes"] >= 0, axis=1)
+    boxes = {
+        key: [row[:count] for row, count in zip(value, counts)]
+        for key, value in batch["bounding_boxes"].items()
+    }
+    return {"images": list(batch["images"]), "bounding_boxes": boxes}
+
+
+def batches_of_lists(batches):
+    return Batches([lists(batch) for batch in batches])
+
+
+def any_iterator(batches):
+    return iter([lists(batch) for batch in batches])
+
+
+def detection_loader(batches, collate_fn=None):
+    """One sample has as many boxes as its image, a pair as torchvision has them."""
+    torch = pytest.importorskip("torch")
+    rows = []
+    for batch in map(lists, batches):
+        boxes, classes = batch["bounding_boxes"]["boxes"], batch["bounding_boxes"]["classes"]
+        for image, of_image, labels in zip(batch["images"], boxes, classes):
+            target = {"boxes": torch.as_tensor(of_image), "labels": torch.as_tensor(labels)}
+            rows.append((torch.as_tensor(image), target))
+    return torch.utils.data.DataLoader(rows, batch_size=2, collate_fn=collate_fn)
+
+
+def torchvision_loader(batches):
+    return detection_loader(batches, lambda samples: tuple(zip(*samples)))
+
+
+def tfds_dataset(batches):
+    """The keys and boxes of TFDS, filled with zeros as `padded_batch` does."""
+
+    def keys(batch):
+        boxes, classes = batch["bounding_boxes"]["boxes"], batch["bounding_boxes"]["classes"]
+        present = (classes >= 0)[..., None]
+        height, width = batch["images"].shape[1:3]
+        relative = np.where(present, boxes / [width, height, width, height], 0)
+        objects = {
+            "bbox": relative[..., [1, 0, 3, 2]].astype("float32"),
+            "label": np.maximum(classes, 0),
+            "is_crowd": np.zeros(classes.shape, "bool"),
+        }
+        names = np.array(["a.jpg"] * len(classes))
+        return {"image": batch["images"], "image/filename": names, "objects": objects}
+
+    return tf_dataset([keys(batch) for batch in batches])
+
+
+def keras_cv_dataset(batches):
+    """Through a layer of KerasCV, which here changes nothing."""
+    keras_cv = pytest.importorskip("keras_cv")
+    layer = keras_cv.layers.RandomFlip("horizontal", rate=0.0, bounding_box_format="xyxy")
+
+    def ragged(batch):
+        lengths = tf.reduce_sum(tf.cast(batch["bounding_boxes"]["classes"] >= 0, "int32"), 1)
+        boxes = {
+            key: tf.RaggedTensor.from_tensor(tf.cast(value, "float32"), lengths)
+            for key, value in batch["bounding_boxes"].items()
+        }
+        return layer({"images": batch["images"], "bounding_boxes": boxes})
+
+    return tf_dataset(batches).map(ragged)
+
+
 SOURCES = (tf_dataset, ragged_dataset, Batches, generator, data_loader)
+OTHER_SOURCES = (
+    batches_of_lists, any_iterator, detection_loader, torchvision_loader, tfds_dataset,
+    keras_cv_dataset,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +152,7 @@ def expected(model):
     return model.evaluate(IMAGES, BOXES, verbose=0, return_dict=True)
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", (*SOURCES, *OTHER_SOURCES))
 def test_every_source_has_the_losses_of_its_arrays(model, expected, source):
     found = model.fit(source([BATCH, BATCH]), verbose=0).history
     for name, value in expected.items():
@@ -91,6 +164,32 @@ def test_a_later_batch_of_unknown_classes_is_refused(model, source):
     batches = [BATCH, BATCH, {"images": IMAGES, "bounding_boxes": UNKNOWN_CLASS}]
     with pytest.raises(ValueError, match=r"Class ids must be 0\.\.2"):
         model.fit(source(batches), verbose=0)
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (None, "There is no data"),
+        ([BATCH, BATCH], "pass a generator"),
+        ({**BATCH, "images": [IMAGES[0], IMAGES[1, :64]]}, 'one size.*"image_sizes"'),
+        ({**BATCH, "images": np.moveaxis(IMAGES, -1, 1)}, r"permute\(0, 2, 3, 1\)"),
+        ({**BATCH, "bounding_boxes": {**BOXES, "classes": np.full((2, 3), "cat")}}, "the index of"),
+        (tf.data.Dataset.from_tensor_slices(BATCH), r"dataset\.batch\(8\)"),
+        (
+            tf.data.Dataset.from_tensors({"image": IMAGES[0], "objects": {"bbox": 1, "label": 1}}),
+            "load_tfds",
+        ),
+        (
+            tf.data.Dataset.from_tensors(
+                {**BATCH, "images": tf.RaggedTensor.from_tensor(IMAGES, [90, 96])}
+            ),
+            "ragged: they have several sizes",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_on_says_what_to_do(model, data, message):
+    with pytest.raises(ValueError, match=message):
+        model.fit(data, verbose=0)
 
 
 def test_validation_and_evaluation_refuse_what_training_does(model):

@@ -1,8 +1,11 @@
 """Quality and class composed into one: statistics of the distributions help the class branch."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
+from keras_gflv2.annotations import DType
 from keras_gflv2.layer_settings import CompositeLayer
 from keras_gflv2.layers.quality.quality import Quality
 from keras_gflv2.layers.quality.statistics import DistributionStatistics
@@ -30,8 +33,8 @@ class ComposedQuality(Quality, CompositeLayer):
         self,
         channels: int = 64,
         topk: int = 4,
-        statistics=("topk", "mean"),
-        dtype="float32",
+        statistics: Sequence[str] = ("topk", "mean"),
+        dtype: DType = "float32",
         **kwargs,
     ):
         super().__init__(dtype=dtype, **kwargs)

@@ -1,8 +1,11 @@
 """Logits of the four sides' distributions in, predicted localization quality out."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
+from keras_gflv2.annotations import DType
 from keras_gflv2.layer_settings import CompositeLayer
 from keras_gflv2.layers.quality.quality import Quality
 from keras_gflv2.layers.quality.statistics import DistributionStatistics
@@ -36,8 +39,8 @@ class DistributionGuidedQualityPredictor(Quality, CompositeLayer):
         self,
         topk: int = 4,
         channels: int = 64,
-        statistics=("topk", "mean"),
-        dtype="float32",
+        statistics: Sequence[str] = ("topk", "mean"),
+        dtype: DType = "float32",
         **kwargs,
     ):
         super().__init__(dtype=dtype, **kwargs)

@@ -51,7 +51,7 @@ class Quality:
         output_names: keys of the outputs, beside the raw numbers of the boxes.
     """
 
-    output_names = ("scores", "class_logits")
+    output_names: tuple[str, ...] = ("scores", "class_logits")
 
     def build_from(self, channels, shape, anchors_per_cell):
         """Makes the weights.

@@ -3,11 +3,13 @@
 import keras
 from keras import ops
 
+from keras_gflv2.annotations import DType
 from keras_gflv2.layer_settings import CompositeLayer
 from keras_gflv2.layers.bilinear import bilinear_samples
 from keras_gflv2.layers.conv2d import Conv2D
 from keras_gflv2.layers.own_canvas import only_own
 from keras_gflv2.layers.quality.quality import Quality
+from keras_gflv2.layers.quality.samplers.sampler import Sampler
 from keras_gflv2.parts import deserialize, serialize
 
 # More points per location are read one part after another: at 800 x 1344 pixels the finest level
@@ -38,7 +40,14 @@ class SampledQuality(Quality, CompositeLayer):
 
     output_names = ("scores",)
 
-    def __init__(self, sampler, channels: int = 64, hidden: int = 64, dtype="float32", **kwargs):
+    def __init__(
+        self,
+        sampler: Sampler,
+        channels: int = 64,
+        hidden: int = 64,
+        dtype: DType = "float32",
+        **kwargs,
+    ):
         super().__init__(dtype=dtype, **kwargs)
         self.sampler = sampler
         self.channels = channels

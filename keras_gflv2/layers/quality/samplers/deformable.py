@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_gflv2.annotations import DType
 from keras_gflv2.layer_settings import CompositeLayer
 from keras_gflv2.layers.conv2d import Conv2D
 from keras_gflv2.layers.quality.samplers.sampler import Sampler
@@ -26,7 +27,13 @@ class DeformableSampler(Sampler, CompositeLayer):
         ValueError: the grid has another number of anchors per cell.
     """
 
-    def __init__(self, base=None, anchors_per_cell: int = 1, dtype="float32", **kwargs):
+    def __init__(
+        self,
+        base: Sampler | None = None,
+        anchors_per_cell: int = 1,
+        dtype: DType = "float32",
+        **kwargs,
+    ):
         super().__init__(dtype=dtype, **kwargs)
         self.base = base or StarSampler()
         self.anchors_per_cell = anchors_per_cell

@@ -268,7 +268,7 @@ def _pil_to_rgb(image, exif, name):
     except Exception as error:
         raise ValueError(
             f"The image {name} cannot be decoded: {error}. The file is damaged or cut short; "
-            "replace it or remove it from the dataset."
+            "replace it or leave it out."
         ) from error
     turn = _UPRIGHT.get(_orientation(image)) if exif else None
     if turn is not None:

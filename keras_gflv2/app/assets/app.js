@@ -2,6 +2,11 @@
 const settings = JSON.parse(byId("settings").textContent);
 const COLORS = ["#00b7ff", "#ffb000", "#ff4d6d", "#6fe04a", "#c77dff", "#ffe14d", "#00e0b0", "#ff8ad8", "#ff7f2a", "#9ad1ff"];
 const color = (detection) => COLORS[detection.class % COLORS.length];
+// Ends of names tell images of a series apart.
+function brief(name) {
+  const stem = name.replace(/\.[^.]*$/, "");
+  return stem.length > 13 ? `…${stem.slice(-12)}` : stem;
+}
 const megabytes = (bytes) => `${Number((bytes / 1e6).toFixed(1))} MB`;
 
 // An image: {name, file or example} as it was chosen; {token, width, height, picture, nms, detections} once it was
@@ -93,7 +98,7 @@ async function setUpExamples() {
   byId("examples").hidden = false;
   byId("example-list").append(...names.map((name) => {
     const source = `api/thumbnail?${new URLSearchParams({ name })}`;
-    const button = element("button", { title: name }, element("img", { src: source, alt: "", loading: "lazy" }), name);
+    const button = element("button", { title: name }, element("img", { src: source, alt: "", loading: "lazy" }), brief(name));
     button.addEventListener("click", () => {
       byId("problems").replaceChildren();
       enqueue([{ name, example: name }]);
@@ -178,7 +183,7 @@ function showStrip() {
   byId("images").replaceChildren(...images.map((image) => {
     const picture = image.picture ? element("img", { src: image.picture, alt: "" }) : element("span", { class: "blank" });
     const count = image.detections ? `${shown(image).length} boxes` : "waiting";
-    const button = element("button", { title: image.name, "aria-pressed": image === current }, picture, image.name,
+    const button = element("button", { title: image.name, "aria-pressed": image === current }, picture, brief(image.name),
       element("small", {}, count));
     button.addEventListener("click", () => open(image));
     return button;
@@ -188,7 +193,7 @@ function showStrip() {
 
 function showCurrent() {
   const found = current ? shown(current) : [];
-  if (!found.includes(chosen)) choose(null);
+  if (!found.includes(chosen)) choose(chosen && (found.find((d) => isSame(d, chosen)) || null), pinned);
   byId("picture").replaceChildren(...(current && current.picture ? [photo(current, found)] : []));
   byId("legend").replaceChildren(...settings.class_names.flatMap((name, i) => {
     const count = found.filter((d) => d.class === i).length;
@@ -200,6 +205,11 @@ function showCurrent() {
     d.result.category_name, number(d.result.score), number(d.quality), ...d.box.map((side) => number(side, 1)),
     ...(spread.length ? [(d.result.uncertainties || []).map((u) => number(u, 1)).join(" / ")] : [])]));
   mark();
+}
+
+// After another NMS a box that is still there is found anew.
+function isSame(one, other) {
+  return one.class === other.class && one.box.every((side, i) => Math.abs(side - other.box[i]) < 0.01);
 }
 
 // The image with its boxes; small ones lie above large ones, so that all can be pointed at.
@@ -289,15 +299,16 @@ async function drawSides() {
   if (!sideViews) {
     const holders = SIDES.map(() => element("div", { class: "chart" }));
     byId("detail-sides").replaceChildren(...holders.map((holder) => element("figure", {}, element("figcaption"), holder)));
-    sideViews = await Promise.all(holders.map((holder, i) => draw(holder, sideChart(settings.side_chart, i, sides[i], box[i]))));
+    sideViews = await Promise.all(holders.map((holder, i) => 
+      draw(holder, { ...sideChart(settings.side_chart, i, sides[i], box[i]), height: 110 }, false)));
   } else {
     await Promise.all(sideViews.map((view, i) =>
       view.data("bars", sideRows(sides[i])).data("predicted", [{ at: box[i] }]).runAsync()));
   }
   byId("detail-sides").querySelectorAll("figcaption").forEach((caption, i) => {
     const [low, high] = result.intervals ? result.intervals[i].map((end) => end.toFixed(1)) : [];
-    const interval = result.intervals ? ` (${Math.round(settings.coverage * 100)}%: ${low} to ${high})` : "";
-    caption.textContent = `${SIDES[i]}: ${box[i].toFixed(1)} ± ${result.uncertainties[i].toFixed(1)} px${interval}`;
+    caption.replaceChildren(`${SIDES[i]}: ${box[i].toFixed(1)} ± ${result.uncertainties[i].toFixed(1)} px`);
+    if (result.intervals) caption.append(element("small", {}, `${settings.coverage * 100}%: ${low} to ${high}`));
   });
 }
 

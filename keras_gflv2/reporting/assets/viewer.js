@@ -48,10 +48,10 @@ function look() {
   };
 }
 
-function draw(holder, spec) {
+function draw(holder, spec, actions = { export: true, source: false, compiled: false, editor: false }) {
   return window.vegaEmbed(holder, spec, {
     mode: "vega-lite", renderer: "svg", logLevel: 1, config: look(), tooltip: { theme: isDark() ? "dark" : "light" },
-    actions: { export: true, source: false, compiled: false, editor: false },
+    actions,
   }).then((result) => result.view);
 }
 

@@ -54,14 +54,8 @@ def address_of(opened, host):
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{opened.getsockname()[1]}"
 
 
-def serve(server, opened, verbose=1):
-    """Answers requests until the process gets SIGINT or SIGTERM, and raises what these mean.
-
-    Args:
-        server: a `Server`.
-        opened: the socket.
-        verbose: 2 for a line for each request.
-    """
+def web_server(server, verbose=1):
+    """The `uvicorn.Server` of a `Server`; with `verbose` 2 it prints a line for each request."""
     import uvicorn
 
     config = uvicorn.Config(
@@ -72,8 +66,19 @@ def serve(server, opened, verbose=1):
         server_header=False,
         timeout_graceful_shutdown=SECONDS_TO_END,
     )
+    return uvicorn.Server(config)
+
+
+def serve(server, opened, verbose=1):
+    """Answers requests until the process gets SIGINT or SIGTERM, and raises what these mean.
+
+    Args:
+        server: a `Server`.
+        opened: the socket.
+        verbose: see `web_server`.
+    """
     try:
-        uvicorn.Server(config).run(sockets=[opened])
+        web_server(server, verbose).run(sockets=[opened])
     finally:
         server.close()
     raise KeyboardInterrupt  # of a process that ignores SIGINT but for uvicorn, as in background

@@ -15,6 +15,7 @@ from common import small_detector
 from keras_gflv2 import cli
 from keras_gflv2.postprocessing import PredictionDecoder
 
+ActionChains = pytest.importorskip("selenium.webdriver").ActionChains
 if keras.backend.backend() != "tensorflow":
     pytest.skip("the page is the same on every backend", allow_module_level=True)
 
@@ -30,6 +31,9 @@ const Kind = arguments[1] === "drop" ? DragEvent : ClipboardEvent;
 document.body.dispatchEvent(new Kind(arguments[1], { bubbles: true, cancelable: true,
   dataTransfer: transfer, clipboardData: transfer }));
 """
+# The outlines of all bars of the four charts.
+BARS = """[...document.querySelectorAll('#detail-sides .mark-rect path')]
+  .map(path => path.getAttribute('d')).join()"""
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +47,9 @@ def downloads(browser, tmp_path_factory):
 
 def show(browser, client, **options):
     open_page(browser, client.address, **options)
+    away = ActionChains(browser)
+    away.w3c_actions.pointer_action.move_to_location(1, 1)
+    away.perform()
     wait(lambda: value(browser, "document.getElementById('about').textContent"))
 
 
@@ -71,8 +78,7 @@ def move(browser, name, *keys):
 
 def look_at(browser, row):
     """Points at a box."""
-    event = "arguments[0].dispatchEvent(new PointerEvent(arguments[1]))"
-    browser.execute_script(event, boxes(browser)[row], "pointerenter")
+    ActionChains(browser).move_to_element(boxes(browser)[row]).perform()
 
 
 def above(answer, threshold):
@@ -147,9 +153,7 @@ def test_a_box_tells_its_sides_by_pointer_and_by_key(browser, client, folder):
     assert captions() == [f"{side}: {at:.1f} ± {u:.1f} px" for side, at, u in sides]
     assert len(find(browser, "#spreads rect")) == 4
     # A click keeps it while the pointer is elsewhere; Escape lets it go; keys do the same.
-    browser.execute_script(
-        "arguments[0].dispatchEvent(new MouseEvent('click'))", boxes(browser)[index]
-    )
+    ActionChains(browser).click().perform()
     other = (index + 1) % len(boxes(browser))
     look_at(browser, other)
     assert text(browser, "h-detail") == f"{name}, score {score:.2f}"
@@ -168,9 +172,8 @@ def test_the_charts_follow_the_box(browser, client, folder):
     for row in (0, 1):
         look_at(browser, row)
         wait(lambda: len(find(browser, "#detail-sides svg.marks")) == 4)
-        marks = "[...document.querySelectorAll('#detail-sides .mark-rect path')].map(p => p.getAttribute('d')).join()"
-        wait(lambda: value(browser, marks) not in ("", *drawn))  # noqa: B023
-        drawn.append(value(browser, marks))
+        wait(lambda: value(browser, BARS) not in ("", *drawn))
+        drawn.append(value(browser, BARS))
     assert len(find(browser, "#detail-sides svg.marks")) == 4
 
 

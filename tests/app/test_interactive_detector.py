@@ -49,14 +49,14 @@ def test_another_nms_threshold_needs_no_network(trained, monkeypatch):
     looked = detector.look(pixels)
     monkeypatch.setattr(detector, "_network", None)
     counts = []
-    for threshold in (0.1, 0.6, 0.9):
+    for threshold in (0.1, 0.9):
         other = copy_of(model)
         other.prediction_decoder = PredictionDecoder(nms_iou_threshold=threshold)
         (expected,) = other.detect(pixels, LEAST)
         told = detector.decode(looked, threshold)
         assert_same_detections(as_detections(told), expected, 1e-4, 0.01, LEAST)
         counts.append(len(told))
-    assert counts[0] < counts[1] < counts[2]
+    assert counts[0] < len(detector.decode(looked)) < counts[1]
 
 
 def test_sides_and_scores_are_explained(trained, detector):
@@ -82,7 +82,7 @@ def test_sides_and_scores_are_explained(trained, detector):
     assert inside > 4
 
 
-@pytest.mark.parametrize("name", ["FCOS", "RetinaNet", "guided RetinaNet", "composed"])
+@pytest.mark.parametrize("name", ["FCOS", "guided RetinaNet"])
 def test_every_kind_of_detector_is_told(name):
     """Those without distributions say so, and nothing of sides."""
     decoder = PredictionDecoder(score_threshold=0.0, max_detections=5)
@@ -94,7 +94,7 @@ def test_every_kind_of_detector_is_told(name):
     assert_same_detections(as_detections(told), model.detect(pixels, 0.0)[0], 1e-4, 0.01)
     for row in told:
         assert ("sides" in row) == ("uncertainties" in row["result"]) == detector.has_distributions
-    assert detector.has_distributions == (name in ("guided RetinaNet", "composed"))
+    assert detector.has_distributions == (name == "guided RetinaNet")
 
 
 def test_relative_formats_and_calibrations_are_followed(trained):

@@ -25,7 +25,6 @@ def test_mistakes_are_told(capsys, tmp_path):
     assert "not possible to listen at no.such.host.invalid" in fails(
         capsys, *COMMAND, "--host", "no.such.host.invalid"
     )
-    assert "coverage" in fails(capsys, *COMMAND, "--coverage", "1")
 
 
 def test_a_port_that_is_taken_is_told(capsys):

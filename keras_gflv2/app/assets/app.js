@@ -5,7 +5,7 @@ const color = (detection) => COLORS[detection.class % COLORS.length];
 // Ends of names tell images of a series apart.
 function brief(name) {
   const stem = name.replace(/\.[^.]*$/, "");
-  return stem.length > 13 ? `…${stem.slice(-12)}` : stem;
+  return stem.length > 11 ? `…${stem.slice(-10)}` : stem;
 }
 const megabytes = (bytes) => `${Number((bytes / 1e6).toFixed(1))} MB`;
 

@@ -7,7 +7,6 @@ import os
 import re
 
 from keras_gflv2.cli.arguments import write_json
-from keras_gflv2.detections import coco_results
 
 FORMATS = {
     "pictures": "with boxes, and videos",
@@ -204,6 +203,8 @@ def results_of_frame(found, image_id, frame):
     """COCO's results; "uncertainties", standard deviations of left, top, right and bottom; and
     "intervals", lower and upper ends for these sides; of videos "frame", "seconds" and, of tracked
     objects, "track_id"."""
+    from keras_gflv2.detections import coco_results
+
     about = {"image_id": image_id, "file_name": frame.source.name}
     if frame.index is not None:
         about |= {"frame": frame.index, "seconds": round(frame.seconds, 3)}

@@ -7,9 +7,11 @@ from keras_gflv2.cli.arguments import (
     add_image_size,
     add_model,
     add_validation_fraction,
+    add_verbose,
     positive_int,
     write_json,
 )
+from keras_gflv2.cli.progress import progress
 from keras_gflv2.cli.sources import DATA_HELP, SHAPES_SIZE, load_model, parse_data, sources_of
 
 NAME = "data"
@@ -49,6 +51,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--json", action="store_true", help="print the report as JSON and nothing else"
     )
+    add_verbose(parser)
 
 
 def run(arguments):
@@ -81,7 +84,7 @@ def _check(arguments):
             validation_fraction=arguments.validation_fraction or 0.0,
             **_detector_options(arguments),
             pixels=not arguments.quick,
-            progress=None if arguments.json else _progress(),
+            progress=_progress(arguments.verbose),
         )
     print(json.dumps(report.as_dict(), indent=2) if arguments.json else report)
     written = _write(report, arguments) if arguments.output else None
@@ -135,16 +138,16 @@ def tell_of_data(arguments, model, train_ds, val_ds):
         print(f"{report.summary()} `keras-gflv2 data` looks at the pictures, too.")
 
 
-def _progress():
+def _progress(verbose):
     """A bar with the time that is left, from the first picture on."""
-    import keras
-
     bars = []
 
     def tell(done, total):
         if not bars:
-            bars.append(keras.utils.Progbar(total, unit_name="picture"))
-        bars[0].update(done)
+            bars.append(progress(None, verbose, NAME, total, unit="picture"))
+        bars[0].update(done - bars[0].n)
+        if done == total:
+            bars[0].close()
 
     return tell
 

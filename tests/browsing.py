@@ -25,6 +25,7 @@ def open_browser():
 
 def open_page(browser, address, width=1200, theme="light"):
     """Opens an address in a window of some pixels, light or dark."""
+    errors_of(browser)  # of pages before
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     features = [{"name": "prefers-color-scheme", "value": theme}]

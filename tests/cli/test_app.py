@@ -46,7 +46,10 @@ def test_a_missing_library_is_named(capsys, monkeypatch):
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the same on every backend")
 @pytest.mark.parametrize(
     ("number", "code", "word"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "termi")],
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        pytest.param(signal.SIGTERM, 143, "terminated", marks=pytest.mark.slow),
+    ],
 )
 def test_it_ends_with_a_clear_line(number, code, word):
     process = subprocess.Popen(

@@ -50,3 +50,34 @@ class Detections(dict):
         arrays = {n: v[chosen] if isinstance(v, np.ndarray) else v for n, v in values.items()}
         names = np.array(self["class_names"], object)[chosen].tolist()
         return Detections(arrays, class_names=names)
+
+
+def coco_results(found):
+    """Detections of an image in COCO's results format, without the name of the image.
+
+    Args:
+        found: `Detections`.
+
+    Returns:
+        List of {"category_id", the index of the class + 1, "category_name", "bbox": [x, y, width,
+        height] in pixels, "score"}; where they are known, "uncertainties" (4,), "intervals" (4, 2)
+        and "track_id".
+    """
+    results = [
+        {
+            "category_id": int(label) + 1,
+            "category_name": name,
+            "bbox": [float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
+            "score": float(score),
+        }
+        for (x1, y1, x2, y2), label, name, score in zip(
+            found["boxes"], found["classes"], found["class_names"], found["confidence"]
+        )
+    ]
+    for name in ("uncertainties", "intervals"):
+        for result, sides in zip(results, found.get(name, ())):
+            result[name] = sides.tolist()
+    for result, track_id in zip(results, found.get("track_ids", ())):
+        if track_id >= 0:
+            result["track_id"] = int(track_id)
+    return results

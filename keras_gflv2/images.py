@@ -11,7 +11,7 @@ import math
 import os
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 # The mean of ImageNet in RGB. Padding has this color: the model's normalization makes it zero.
 MEAN_COLOUR = (123.675, 116.28, 103.53)
@@ -236,6 +236,10 @@ def _open(source, name):
         raise FileNotFoundError(f"The image file {name} does not exist.") from None
     except IsADirectoryError:
         raise ValueError(f"{name} is a folder. Pass the path of an image file.") from None
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            f"{name} is not an image that PIL can read: its content is of no known format."
+        ) from error
     except Exception as error:  # PIL raises errors of many types for damaged files.
         raise ValueError(f"{name} is not an image that PIL can read: {error}") from error
 
@@ -264,7 +268,7 @@ def _pil_to_rgb(image, exif, name):
     except Exception as error:
         raise ValueError(
             f"The image {name} cannot be decoded: {error}. The file is damaged or cut short; "
-            "replace it or remove it from the dataset."
+            "replace it or leave it out."
         ) from error
     turn = _UPRIGHT.get(_orientation(image)) if exif else None
     if turn is not None:

@@ -102,3 +102,13 @@ def nano():
     import keras_gflv2
 
     return keras_gflv2.GFLV2.from_preset("nano_bccd")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium without a window; see browsing.py."""
+    from browsing import open_browser
+
+    opened = open_browser()
+    yield opened
+    opened.quit()

@@ -22,7 +22,7 @@ OTHER_FILES = sorted(
     for file in (REPOSITORY / folder).rglob("*.py")
 )
 # Whoever uses one of these is above it.
-TOP = {"benchmarking", "cli", "data", "evaluation", "reporting", "reproduction", "serving"}
+TOP = {"app", "benchmarking", "cli", "data", "evaluation", "reporting", "reproduction", "serving"}
 TOP |= {"visualization"}
 PARTS = {"assigners", "backbones", "layers", "losses", "postprocessing", "representations"}
 

@@ -1,5 +1,5 @@
 """The command line: `keras-gflv2 demo | data | train | evaluate | calibrate | predict | export |
-benchmark | figures | convert | presets | push`.
+benchmark | figures | convert | presets | push | app`.
 
 Each subcommand is a module with `NAME`, `HELP` (one line), `add_arguments(parser)` and
 `run(arguments)`; a new one is a module in `COMMANDS`. Functions that run import what they need
@@ -12,6 +12,7 @@ import sys
 import traceback
 
 from keras_gflv2.cli import (
+    app,
     benchmark,
     calibrate,
     convert,
@@ -45,6 +46,7 @@ COMMANDS = (
     convert,
     presets,
     push,
+    app,
 )
 
 EXIT_INTERRUPTED = 130

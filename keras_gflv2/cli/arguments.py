@@ -52,6 +52,15 @@ def add_views(parser):
     )
 
 
+def add_max_megapixels(parser):
+    parser.add_argument(
+        "--max-megapixels",
+        type=positive_float,
+        default=64.0,
+        help="refuse images with more million pixels: a small file can declare any size",
+    )
+
+
 def add_verbose(parser):
     parser.add_argument(
         "--verbose",

@@ -7,11 +7,11 @@ import shlex
 
 from keras_gflv2.cli.arguments import (
     add_image_size,
+    add_max_megapixels,
     add_model,
     add_verbose,
     add_views,
     fraction,
-    positive_float,
     positive_int,
     sides,
 )
@@ -90,12 +90,7 @@ def add_arguments(parser):
         help="least overlap of neighboring tiles, as a fraction of a tile; at least as large as "
         "most objects are",
     )
-    parser.add_argument(
-        "--max-megapixels",
-        type=positive_float,
-        default=64.0,
-        help="refuse images with more million pixels: a small file can declare any size",
-    )
+    add_max_megapixels(parser)
     video = parser.add_argument_group("videos and cameras")
     video.add_argument(
         "--frame-step", type=positive_int, default=1, help="look at every so many frames"

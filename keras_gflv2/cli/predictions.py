@@ -205,30 +205,12 @@ def results_of_frame(found, image_id, frame):
     """COCO's results; "uncertainties", standard deviations of left, top, right and bottom; and
     "intervals", lower and upper ends for these sides; of videos "frame", "seconds" and, of tracked
     objects, "track_id"."""
-    moment = {}
+    from keras_gflv2.detections import coco_results
+
+    about = {"image_id": image_id, "file_name": frame.source.name}
     if frame.index is not None:
-        moment = {"frame": frame.index, "seconds": round(frame.seconds, 3)}
-    results = [
-        {
-            "image_id": image_id,
-            "file_name": frame.source.name,
-            **moment,
-            "category_id": int(label) + 1,
-            "category_name": name,
-            "bbox": [float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
-            "score": float(score),
-        }
-        for (x1, y1, x2, y2), label, name, score in zip(
-            found["boxes"], found["classes"], found["class_names"], found["confidence"]
-        )
-    ]
-    for name in ("uncertainties", "intervals"):
-        for result, sides in zip(results, found.get(name, ())):
-            result[name] = sides.tolist()
-    for result, track_id in zip(results, found.get("track_ids", ())):
-        if track_id >= 0:
-            result["track_id"] = int(track_id)
-    return results
+        about |= {"frame": frame.index, "seconds": round(frame.seconds, 3)}
+    return [{**about, **result} for result in coco_results(found)]
 
 
 def _target_of(frame):

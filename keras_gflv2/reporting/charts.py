@@ -30,7 +30,7 @@ def charts_of(runs):
         "reliability": _reliability(runs),
         "sides": _sides(runs),
         "costs": _costs(runs),
-        "side": _side(),
+        "side": side_chart(),
     }
 
 
@@ -308,9 +308,11 @@ def _costs(runs):
     )
 
 
-def _side():
-    """The distribution of one side; the page gives {"place", "end", "probability"} and the places
-    of the predicted and the true side."""
+def side_chart():
+    """The distribution of one side.
+
+    The page gives its data: "bars" with {"place", "end", "probability"}, and the places of the
+    "predicted" and the true side, "truth"."""
     bars = {
         "mark": {"type": "bar"},
         "encoding": {
@@ -333,4 +335,5 @@ def _side():
             ("truth", {"color": "gray", "strokeDash": [5, 4]}),
         )
     ]
-    return _chart("Bars: distribution of the side of a box.", [], 130, layer=[bars, *marks])
+    chart = _chart("Bars: distribution of the side of a box.", [], 130, layer=[bars, *marks])
+    return {**chart, "data": {"name": "bars", "values": []}}

@@ -195,24 +195,36 @@ def _add_distributions(scene, shown):
         told["class_score"] = scene.class_scores[location, told["class"]]
         told["quality"] = None if scene.quality is None else scene.quality[location]
         if scene.distributions is not None:
-            told["sides"] = _side_data(scene, location, scale)
+            bins = bins_on_image(scene, location) * scale[:, None]
+            told["sides"] = side_data(scene.distributions[location], bins)
 
 
-def _side_data(scene, location, scale):
-    bins = bins_on_image(scene, location) * scale[:, None]  # (4, n + 1)
+def side_data(distributions, bins):
+    """What a page draws of the sides of a box, see "sides" in `gallery_of`.
+
+    Args:
+        distributions: (4, n + 1) probabilities.
+        bins: (4, n + 1) where on the image they are.
+    """
     return [
         {"probabilities": row, "start": float(own[0]), "step": float(own[1] - own[0])}
-        for row, own in zip(scene.distributions[location], bins)
+        for row, own in zip(distributions, bins)
     ]
 
 
 def _picture(pixels):
     """A data URI of an image (H, W, 3), as WebP."""
-    picture = Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype("uint8"))
-    picture.thumbnail((LONGEST, LONGEST))
+    content = webp_of(np.clip(np.rint(pixels), 0, 255).astype("uint8"), LONGEST)
+    return "data:image/webp;base64," + base64.b64encode(content).decode("ascii")
+
+
+def webp_of(pixels, longest):
+    """Bytes of a WebP file of an image (H, W, 3) uint8, at most `longest` pixels wide and high."""
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((longest, longest))
     file = io.BytesIO()
     picture.save(file, "WEBP", quality=QUALITY)
-    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    return file.getvalue()
 
 
 def _pixels(values):

@@ -4,23 +4,18 @@ In: the data of runs, see `run_of`. Out: a file that a browser shows without a n
 """
 
 import datetime
-import functools
 import html
 import importlib.util
 import json
 import re
-from importlib import resources
 from pathlib import Path
 
 import keras_gflv2
 from keras_gflv2.files import written_whole
 from keras_gflv2.reporting.charts import charts_of
+from keras_gflv2.reporting.web import asset, charting_library, filled, json_in_html
 
 INSTALL = 'Install it with `pip install "keras-gflv2[report]"`.'
-NOTICE = """/* Vega, Vega-Lite and Vega-Embed. Copyright (c) 2015-2025 University of Washington
-Interactive Data Lab and contributors. BSD 3-Clause License, see
-https://github.com/vega/vega/blob/main/LICENSE */
-"""
 DATA = re.compile(r'<script type="application/json" id="report">(.*?)</script>', re.DOTALL)
 
 
@@ -60,13 +55,13 @@ def write_report(path, runs, data=""):
     }
     parts = {
         "title": html.escape(f"Evaluation of {', '.join(run['name'] for run in runs)}"),
-        "style": _asset("page.css"),
-        "report": _json({"about": about, "runs": runs}),
-        "charts": _json(charts_of(runs)),
-        "library": NOTICE + _library(),
-        "script": _asset("page.js"),
+        "style": asset("viewer.css") + asset("page.css"),
+        "report": json_in_html({"about": about, "runs": runs}),
+        "charts": json_in_html(charts_of(runs)),
+        "library": charting_library(),
+        "script": asset("viewer.js") + asset("page.js"),
     }
-    page = re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _asset("page.html"))
+    page = filled(asset("page.html"), parts)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary:
@@ -118,21 +113,3 @@ def _with_own_names(runs):
         names.add(name)
         named.append({**run, "name": name})
     return named
-
-
-def _asset(name):
-    return resources.files("keras_gflv2.reporting").joinpath("assets", name).read_text("utf-8")
-
-
-def _json(content):
-    """JSON that no browser takes for the end of its element."""
-    return json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
-@functools.cache
-def _library():
-    """The scripts of Vega, Vega-Lite and Vega-Embed, as vl-convert has them; no network."""
-    import vl_convert
-
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    return bundle.replace("</script", "<\\/script")

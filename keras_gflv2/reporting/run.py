@@ -4,8 +4,6 @@ In: a detector, its dataset, what it found there (`EvaluatedImage`) and its COCO
 dictionary of lists, texts and numbers, where None stands for what cannot be measured.
 """
 
-import math
-
 import numpy as np
 
 from keras_gflv2.contract import class_names_of
@@ -22,11 +20,11 @@ from keras_gflv2.evaluation.curves import (
 from keras_gflv2.evaluation.errors import all_errors, ap_costs
 from keras_gflv2.evaluation.uncertainty import matched_sides, uncertainty_of
 from keras_gflv2.reporting.gallery import gallery_of
+from keras_gflv2.reporting.web import plain
 
 ALL = "all classes"
 EVERY_RECALL = 2  # of the 101 recalls that are drawn
 CONFUSION_THRESHOLDS = np.round(np.arange(0.05, 1, 0.05), 2)
-DECIMALS = 4
 
 
 def run_of(name, model, dataset, images, metrics=None):
@@ -54,7 +52,7 @@ def run_of(name, model, dataset, images, metrics=None):
     outcomes = outcomes_of(images, matches, len(names))
     f1 = _f1(outcomes, names)
     best = f1["best"][-1]["threshold"] or 0.0
-    return _plain(
+    return plain(
         {
             "name": name,
             "class_names": names,
@@ -147,18 +145,3 @@ def _sides(model, images, names):
 def _measured(value):
     """pycocotools writes -1 for what there is nothing of."""
     return None if value == -1 else value
-
-
-def _plain(value):
-    """Arrays as lists, floats rounded, NaN as None: what JSON has."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return round(value, DECIMALS) if math.isfinite(value) else None
-    return value

@@ -103,7 +103,7 @@ def test_options_of_one_meaning_have_one_name():
         options = {option for action in parser._actions for option in action.option_strings}
         assert {"--verbose", "--traceback"} <= options, name
         assert not options & {"--batch", "--threshold", "--out", "--weights", "--dataset"}
-        if name not in ("presets", "push"):  # the second takes a hub
+        if name not in ("presets", "push", "app"):  # the second takes a hub, the third serves
             assert "--output" in options
         if "--data" in options and name != "export":
             assert {"--image-size", "--validation-fraction", "--batch-size"} <= options, name

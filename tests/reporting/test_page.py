@@ -4,12 +4,11 @@ The page is the same on every backend.
 """
 
 import copy
-import os
 import re
-import shutil
 
 import keras
 import pytest
+from browsing import choose, contrast, errors_of, find, luminance, open_page, value, wait
 
 from keras_gflv2.reporting import read_report, write_report
 from keras_gflv2.reporting.charts import charts_of
@@ -73,57 +72,11 @@ def test_vega_lite_understands_every_chart(run, count):
 # === In a browser ===
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium without a window."""
-    binary = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not binary or not driver:
-        pytest.skip("no browser: apt-get install chromium chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for argument in ("headless=new", "disable-gpu", "disable-dev-shm-usage", "no-first-run"):
-        options.add_argument(f"--{argument}")
-    if os.geteuid() == 0:  # as in a container
-        options.add_argument("--no-sandbox")
-    service = webdriver.ChromeService(driver)
-    opened = webdriver.Chrome(options=options, service=service)
-    yield opened
-    opened.quit()
-
-
 def show(browser, path, width=1200, theme="light"):
     """Opens a file in a window of some pixels, and waits until its charts are there."""
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    features = [{"name": "prefers-color-scheme", "value": theme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    browser.get(path.as_uri())
+    open_page(browser, path.as_uri(), width, theme)
     wait(lambda: value(browser, "document.documentElement.dataset.drawn") == theme)
-    severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    assert not severe
-
-
-def wait(condition):
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    WebDriverWait(None, 60, poll_frequency=0.05).until(lambda _: condition())
-
-
-def value(browser, expression):
-    return browser.execute_script(f"return {expression}")
-
-
-def find(browser, selector):
-    return browser.find_elements("css selector", selector)
-
-
-def choose(browser, name, text):
-    from selenium.webdriver.support.ui import Select
-
-    Select(browser.find_element("id", name)).select_by_visible_text(text)
+    assert not errors_of(browser)
 
 
 def test_numbers_and_charts_are_there(browser, page, run):
@@ -143,16 +96,11 @@ def test_numbers_and_charts_are_there(browser, page, run):
 def test_it_fits_a_phone_and_can_be_read_in_light_and_dark(browser, page, width, theme):
     show(browser, page, width, theme)
     assert value(browser, "document.documentElement.scrollWidth") <= width
-    luminance = """(color => {
-        const [r, g, b] = color.match(/\\d+/g).map(v => (v / 255) ** 2.2);
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-    })"""
     body, label = "getComputedStyle(document.body)", "document.querySelector('.chart svg text')"
-    page_color = value(browser, f"{luminance}({body}.backgroundColor)")
+    page = f"{body}.backgroundColor"
     for color in (f"{body}.color", f"getComputedStyle({label}).fill"):
-        light, dark = sorted((page_color, value(browser, f"{luminance}({color})")), reverse=True)
-        assert (light + 0.05) / (dark + 0.05) > 4.5  # WCAG 2.2, level AA
-    assert (page_color > 0.5) == (theme == "light")
+        assert contrast(browser, page, color) > 4.5  # WCAG 2.2, level AA
+    assert (luminance(browser, page) > 0.5) == (theme == "light")
 
 
 def test_filters_leave_what_they_name(browser, page, run):

@@ -1,8 +1,7 @@
-// The report in the page: charts by Vega-Embed, tables, filters and pictures from the data beside it.
+// The report in the page: charts, tables, filters and pictures from the data beside it, after viewer.js.
 const { about, runs } = JSON.parse(document.getElementById("report").textContent);
 const charts = JSON.parse(document.getElementById("charts").textContent);
 const names = runs[0].class_names;
-const SIDES = ["left", "top", "right", "bottom"];
 const KINDS = {
   classification: "on an object of another class",
   localization: "too far off an object of its class (IoU 0.1 to 0.5)",
@@ -11,60 +10,8 @@ const KINDS = {
   background: "on no object (IoU up to 0.1)",
   missed: "objects that no detection comes near",
 };
-const byId = (id) => document.getElementById(id);
-const number = (value, digits = 3) => (value === null || value === undefined ? "–" : value.toFixed(digits));
-
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
-function table(id, caption, columns, rows) {
-  // Columns of words stand left, those of numbers right.
-  const sides = columns.map((_, i) => (rows.every((row) => /^[-–\d.]*$/.test(row[i])) ? "number" : "words"));
-  const head = element("tr", {}, ...columns.map((c, i) => element("th", { scope: "col", class: sides[i] }, c)));
-  const body = rows.map(([first, ...rest]) => element("tr", {},
-    element("th", { scope: "row", class: sides[0] }, String(first)),
-    ...rest.map((v, i) => element("td", { class: sides[i + 1] }, String(v)))));
-  byId(id).replaceChildren(element("table", { "aria-label": caption },
-    element("thead", {}, head), element("tbody", {}, ...body)));
-}
-
-function options(id, values) {
-  byId(id).replaceChildren(...values.map(([value, text]) => element("option", { value }, text)));
-}
 
 // === Charts ===
-
-function isDark() {
-  const chosen = document.documentElement.dataset.theme;
-  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-}
-
-function look() {
-  const style = getComputedStyle(document.documentElement);
-  const [text, line] = [style.getPropertyValue("--text").trim(), style.getPropertyValue("--line").trim()];
-  const labels = { labelColor: text, titleColor: text, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" };
-  const palette = isDark()
-    ? ["#6cb2ff", "#ffb454", "#7fd962", "#ff8f8f", "#c792ea", "#59d1c8", "#f2e266", "#ff9ad5", "#c9a27e", "#b8c0cc"]
-    : ["#0b62c4", "#c25700", "#1f7a33", "#b3261e", "#7b3fb5", "#007c7c", "#8a6d00", "#b0257a", "#77543a", "#5b6570"];
-  return {
-    background: null, view: { stroke: null }, font: "system-ui, sans-serif",
-    axis: { ...labels, gridColor: line, domainColor: line, tickColor: line, labelLimit: 140 },
-    legend: { ...labels, orient: "bottom", columns: innerWidth < 600 ? 2 : 4, labelLimit: 160 },
-    mark: { color: palette[0] }, bar: { color: palette[0] }, line: { color: palette[0] }, point: { color: palette[0] },
-    text: { color: text }, range: { category: palette },
-  };
-}
-
-function draw(holder, spec) {
-  return window.vegaEmbed(holder, spec, {
-    mode: "vega-lite", renderer: "svg", logLevel: 1, config: look(), tooltip: { theme: isDark() ? "dark" : "light" },
-    actions: { export: true, source: false, compiled: false, editor: false },
-  }).then((result) => result.view);
-}
 
 let confusionView = null;
 
@@ -189,38 +136,10 @@ async function showConfusion() {
 
 // === Pictures ===
 
-const SVG = "http://www.w3.org/2000/svg";
-
-function drawn(tag, attributes) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  return made;
-}
-
-function rectangle([left, top, right, bottom], kind) {
-  return drawn("rect", { x: left, y: top, width: Math.max(right - left, 0), height: Math.max(bottom - top, 0), class: kind });
-}
-
 function sentence(image, detection) {
   const object = image.objects[detection.object];
   const truth = object ? `, truth ${names[object.class]}, IoU ${number(detection.iou, 2)}` : "";
   return `${names[detection.class]} ${number(detection.score, 2)}${truth}`;
-}
-
-// A box that opens on a click, Enter or the space bar.
-function asButton(box, label, focusable, open) {
-  const title = drawn("title", {});
-  title.textContent = label;
-  box.append(title);
-  for (const [name, value] of Object.entries({ role: "button", "aria-label": label, tabindex: focusable ? 0 : -1 }))
-    box.setAttribute(name, value);
-  box.addEventListener("click", open);
-  box.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" && event.key !== " ") return;
-    event.preventDefault();
-    open();
-  });
-  return box;
 }
 
 // A photo with boxes; `item` is what it is about, `view` (x, y, width, height) what is seen of it.
@@ -326,17 +245,8 @@ function noteOf(detection) {
   return "The distributions of the four sides, in pixels of the image. Solid line: the predicted side; dashed: the true one.";
 }
 
-function drawSide(holder, i, { probabilities, start, step }, detection, object) {
-  const spec = structuredClone(charts.side);
-  const half = Math.abs(step) * 0.45;
-  spec.description += ` ${SIDES[i]} side.`;
-  spec.data.values = probabilities.map((probability, bin) => {
-    const middle = start + bin * step;
-    return { middle, place: middle - half, end: middle + half, probability };
-  }).filter((row) => row.probability >= 0.002);
-  spec.layer[1].data.values = [{ at: detection.box[i] }];
-  spec.layer[2].data.values = object ? [{ at: object.box[i] }] : [];
-  return draw(holder, spec);
+function drawSide(holder, i, side, detection, object) {
+  return draw(holder, sideChart(charts.side, i, side, detection.box[i], object && object.box[i]));
 }
 
 // === Start ===
@@ -346,10 +256,5 @@ if (runs.length === 1) document.querySelectorAll(".run-choice").forEach((label) 
 describe();
 setUpConfusion();
 setUpPictures();
-byId("theme").addEventListener("change", (event) => {
-  if (event.target.value) document.documentElement.dataset.theme = event.target.value;
-  else delete document.documentElement.dataset.theme;
-  drawAll();
-});
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+followTheme(drawAll);
 drawAll();

@@ -93,11 +93,7 @@ def _of_batch(model, batch, outputs, image_sizes):
     targets = Targets.from_batch(batch, "xyxy", batch["images"], model.num_classes)
     raw, representation = outputs[model.representation.output_name], model.representation
     has_spread = representation.has_spread
-    quality = model.quality and model.quality.quality_alone(outputs, raw)
-    class_scores = model.candidate_scores(outputs)
-    if class_scores is None:
-        factor = 1.0 if quality is None else ops.maximum(quality, 1e-9)[..., None]
-        class_scores = outputs["scores"] / factor
+    class_scores, quality = class_and_quality(model, outputs)
     found = model.select_detections(outputs, at, ops.convert_to_tensor(image_sizes))
     if "locations" not in found:
         raise ValueError("These figures need a decoder that returns the locations of detections.")
@@ -119,6 +115,24 @@ def _of_batch(model, batch, outputs, image_sizes):
     return keras.tree.map_structure(
         lambda v: None if v is None else ops.convert_to_numpy(v), values, none_is_leaf=True
     )
+
+
+def class_and_quality(model, outputs):
+    """What scores are made of: class scores (B, A, C), and the quality (B, A) or None.
+
+    Args:
+        model: a dense detector.
+        outputs: what calling it returns, or the same at some of the locations.
+    """
+    quality = None
+    if model.quality:
+        raw = outputs[model.representation.output_name]
+        quality = model.quality.quality_alone(outputs, raw)
+    class_scores = model.candidate_scores(outputs)
+    if class_scores is None:
+        factor = 1.0 if quality is None else ops.maximum(quality, 1e-9)[..., None]
+        class_scores = outputs["scores"] / factor
+    return class_scores, quality
 
 
 def overlaps(boxes, other):

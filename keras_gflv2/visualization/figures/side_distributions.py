@@ -97,10 +97,15 @@ def _matched(scene, min_score):
 
 def bins_on_image(scene, location):
     """Where the bins (4, n + 1) of the sides are: x of left and right, y of top and bottom."""
-    x, y = scene.points[location]
-    distances = scene.bin_sizes[location][:, None] * np.arange(scene.distributions.shape[-1])
+    count = scene.distributions.shape[-1]
+    return bins_of_sides(scene.points[location], scene.bin_sizes[location], count)
+
+
+def bins_of_sides(point, bin_sizes, count):
+    """The same, (4, count), of a point (2,) and the sizes of the bins of its sides (4,)."""
+    distances = bin_sizes[:, None] * np.arange(count)
     signs = np.array([[-1], [-1], [1], [1]])
-    return np.array([[x], [y], [x], [y]]) + signs * distances
+    return np.tile(point, 2)[:, None] + signs * distances
 
 
 # === Drawing ===

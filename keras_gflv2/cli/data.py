@@ -10,6 +10,7 @@ from keras_gflv2.cli.arguments import (
     positive_int,
     write_json,
 )
+from keras_gflv2.cli.progress import progress
 from keras_gflv2.cli.sources import DATA_HELP, SHAPES_SIZE, load_model, parse_data, sources_of
 
 NAME = "data"
@@ -137,14 +138,14 @@ def tell_of_data(arguments, model, train_ds, val_ds):
 
 def _progress():
     """A bar with the time that is left, from the first picture on."""
-    import keras
-
     bars = []
 
     def tell(done, total):
         if not bars:
-            bars.append(keras.utils.Progbar(total, unit_name="picture"))
-        bars[0].update(done)
+            bars.append(progress(None, 1, NAME, total, "picture"))
+        bars[0].update(done - bars[0].n)
+        if done == total:
+            bars[0].close()
 
     return tell
 

@@ -35,8 +35,10 @@ def file_of(target):
 
 
 def page_of(file):
-    """The page of the site that includes a Markdown file, or the one that shows a file."""
+    """The page of the site that a notebook or a Markdown file is, or the one that shows a file."""
     page = {"README": "index"}.get(file.stem, file.stem.lower())
+    if file.suffix == ".ipynb":  # docs/notebooks is a link to its folder
+        return f"notebooks/{file.stem}"
     if file.suffix == ".md" and (DOCS / f"{page}.md").is_file():
         return page
     return f"{FOLDER}/{file.as_posix()}"

@@ -17,6 +17,7 @@ from keras_gflv2.cli.screen import quiet_libraries
 
 BCCD = Path(__file__).resolve().parents[3] / "shared" / "data" / "bccd"
 SIZE = (240, 320)  # height and width of what is drawn
+OBJECTS = (5, 12)  # fewest and most in a picture
 
 
 def main(arguments=None):
@@ -46,7 +47,7 @@ def draw_shapes(given):
     from keras_gflv2.data.records import Report
     from keras_gflv2.data.shapes import read_shapes
 
-    found = read_shapes("walk", Report("shapes:walk"), given.images, SIZE)
+    found = read_shapes("walk", Report("shapes:walk"), given.images, SIZE, OBJECTS)
     for index, record in enumerate(found.records):
         image = f"picture_{index:03d}.jpg"
         Image.fromarray(record.image()).save(given.output / "images" / image, quality=95)
@@ -57,7 +58,7 @@ def draw_shapes(given):
 
 
 def annotation(image, objects):
-    """The XML file of an image; VOC counts pixels from 1."""
+    """The XML file of an image."""
     root = ElementTree.Element("annotation")
     ElementTree.SubElement(root, "filename").text = image
     size = ElementTree.SubElement(root, "size")
@@ -68,7 +69,7 @@ def annotation(image, objects):
         ElementTree.SubElement(entry, "name").text = name
         ElementTree.SubElement(entry, "difficult").text = "0"
         box = ElementTree.SubElement(entry, "bndbox")
-        sides = {"xmin": left + 1, "ymin": top + 1, "xmax": right, "ymax": bottom}
+        sides = {"xmin": left, "ymin": top, "xmax": right, "ymax": bottom}
         for side, value in sides.items():
             ElementTree.SubElement(box, side).text = f"{value:.2f}"
     ElementTree.indent(root)

@@ -19,6 +19,7 @@ keras-gflv2 predict runs/voc/data/images --model runs/voc/detector --draw-uncert
 keras-gflv2 export --model runs/voc/detector --output runs/voc/served/voc/1
 
 python examples/model_server.py voc runs/voc/served/voc --rest-port 8501 > runs/voc/server.log 2>&1 &
-until grep --quiet Serving runs/voc/server.log; do kill -0 $!; sleep 1; done
-keras-gflv2 predict runs/voc/data/images --server http://localhost:8501/voc --output runs/voc/found_by_server
+until grep -qs Serving runs/voc/server.log; do kill -0 $!; sleep 1; done
+
+keras-gflv2 predict 'runs/voc/data/images/*0.jpg' --server http://localhost:8501/voc --output runs/voc/found_by_server
 kill $!

@@ -22,7 +22,9 @@ PROBE = 256  # pixels of an image whose maps are measured
 FROZEN_STAGES = 1
 
 
-def load_backbone(name, load_weights=True, frozen_stages=FROZEN_STAGES):
+def load_backbone(
+    name: str, load_weights: bool = True, frozen_stages: int = FROZEN_STAGES
+) -> keras.Model:
     """A pretrained backbone by name, `as_pretrained`.
 
     Args:
@@ -58,7 +60,7 @@ def load_backbone(name, load_weights=True, frozen_stages=FROZEN_STAGES):
     )
 
 
-def as_pretrained(backbone, frozen_stages=FROZEN_STAGES):
+def as_pretrained(backbone: keras.Model, frozen_stages: int = FROZEN_STAGES) -> keras.Model:
     """A trained backbone, ready to train in a detector as in the paper.
 
     The first stages do not train, and batch normalization keeps its statistics, also in training.

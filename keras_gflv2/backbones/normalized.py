@@ -1,7 +1,10 @@
 """A backbone of another library, behind the normalization that its weights were trained with."""
 
+from collections.abc import Sequence
+
 import keras
 
+from keras_gflv2.annotations import DType
 from keras_gflv2.backbones.pyramid import feature_extractor
 
 
@@ -31,12 +34,12 @@ class NormalizedBackbone(keras.Model):
 
     def __init__(
         self,
-        backbone,
-        scale=1.0,
-        offset=0.0,
+        backbone: keras.Model,
+        scale: float | Sequence[float] = 1.0,
+        offset: float | Sequence[float] = 0.0,
         name: str = "normalized_backbone",
         trainable: bool = True,
-        dtype=None,
+        dtype: DType = None,
     ):
         self._check(scale, offset)
         images = keras.Input((None, None, 3), name="images")

@@ -2,6 +2,8 @@
 
 import json
 
+from keras_gflv2.annotations import Detector
+
 # Of `evaluation.coco.METRIC_NAMES`, with what they are.
 METRICS = {
     "AP": "IoU 0.50 to 0.95",
@@ -14,7 +16,16 @@ METRICS = {
 }
 
 
-def model_card(detector, name, source, *, license=None, data=None, metrics=None, training=None):
+def model_card(
+    detector: Detector,
+    name: str,
+    source: str,
+    *,
+    license: str | None = None,
+    data: dict | None = None,
+    metrics: dict | None = None,
+    training: dict | None = None,
+) -> str:
     """A model card in Markdown, with the header that the Hugging Face Hub reads.
 
     Args:
@@ -38,7 +49,7 @@ def model_card(detector, name, source, *, license=None, data=None, metrics=None,
         f'model = keras_gflv2.{kind}.from_preset("{source}")\n'
         'detections = model.detect("photo.jpg", score_threshold=0.3)\n```\n\n'
         "It runs on TensorFlow, JAX and PyTorch; "
-        f"`keras-gflv2 predict photo.jpg --model {source}` draws what it finds.",
+        f"`keras-gflv2 predict photo.jpg --model {source} --output found` draws what it finds.",
     ]
     if data:
         parts.append(f"## Data\n\n{_data_table(data)}")

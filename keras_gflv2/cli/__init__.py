@@ -29,7 +29,7 @@ from keras_gflv2.cli.errors import USER_ERRORS, user_message
 from keras_gflv2.cli.parser import EXIT_USER_ERROR, Parser, add_program_options
 from keras_gflv2.cli.run_folder import RunFolder
 from keras_gflv2.cli.screen import quiet_libraries
-from keras_gflv2.cli.sources import check_model
+from keras_gflv2.cli.sources import check_data, check_model
 from keras_gflv2.signals import exits_on_sigterm
 
 COMMANDS = (
@@ -94,6 +94,8 @@ def _run(arguments):
     try:
         for name in ("model", "teacher"):
             check_model(getattr(arguments, name, None))
+        for name in ("data", "validation_data", "calibration"):
+            check_data(getattr(arguments, name, None))
         return arguments.run(arguments) or 0
     except KeyboardInterrupt:
         print("\ninterrupted" + getattr(arguments, "when_interrupted", ""), file=sys.stderr)

@@ -7,6 +7,7 @@ from keras_gflv2.cli.arguments import (
     add_image_size,
     add_model,
     add_validation_fraction,
+    add_verbose,
     positive_int,
     write_json,
 )
@@ -50,6 +51,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--json", action="store_true", help="print the report as JSON and nothing else"
     )
+    add_verbose(parser)
 
 
 def run(arguments):
@@ -82,7 +84,7 @@ def _check(arguments):
             validation_fraction=arguments.validation_fraction or 0.0,
             **_detector_options(arguments),
             pixels=not arguments.quick,
-            progress=None if arguments.json else _progress(),
+            progress=_progress(arguments.verbose),
         )
     print(json.dumps(report.as_dict(), indent=2) if arguments.json else report)
     written = _write(report, arguments) if arguments.output else None
@@ -136,13 +138,13 @@ def tell_of_data(arguments, model, train_ds, val_ds):
         print(f"{report.summary()} `keras-gflv2 data` looks at the pictures, too.")
 
 
-def _progress():
+def _progress(verbose):
     """A bar with the time that is left, from the first picture on."""
     bars = []
 
     def tell(done, total):
         if not bars:
-            bars.append(progress(None, 1, NAME, total, "picture"))
+            bars.append(progress(None, verbose, NAME, total, unit="picture"))
         bars[0].update(done - bars[0].n)
         if done == total:
             bars[0].close()

@@ -105,12 +105,13 @@ def _export_saved_model(arguments):
 
 def _export_format(arguments):
     from keras_gflv2.serving import export_format
-    from keras_gflv2.serving.formats import OPENVINO_FLOAT32
+    from keras_gflv2.serving.formats import OPENVINO_FLOAT32, check_export
 
+    precision, size = arguments.precision or "float32", _size(arguments.size)
+    check_export(arguments.output, arguments.format, precision, size, bool(arguments.calibration))
     if pathlib.Path(arguments.output).exists() and not arguments.overwrite:
         raise FileExistsError(f"{arguments.output} exists. Pass --overwrite to replace it.")
     model, calibration = load_model(arguments.model), None
-    precision = arguments.precision or "float32"
     if arguments.calibration:
         calibration = load_data(arguments.calibration, batch_size=1, image_size=model.image_size)
     _say(arguments, f"Converting the detector to {arguments.format}, {precision}.")
@@ -119,7 +120,7 @@ def _export_format(arguments):
         arguments.output,
         arguments.format,
         precision=precision,
-        size=_size(arguments.size),
+        size=size,
         calibration=calibration,
     )
     if arguments.format == "openvino":

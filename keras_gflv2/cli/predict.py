@@ -22,8 +22,10 @@ from keras_gflv2.cli.sources import load_model, with_views
 NAME = "predict"
 HELP = "find objects in images and videos"
 # What the detections of a run depend on: it cannot change when the run is resumed.
-SETTINGS = ("model", "server", "score_threshold", "coverage", "image_size", "tta", "box_voting")
-SETTINGS += ("tile", "overlap", "formats", "track", "frame_step", "max_frames")
+SETTINGS = (
+    *("model", "server", "score_threshold", "coverage", "image_size", "tta", "box_voting"),
+    *("tile", "overlap", "formats", "track", "frame_step", "max_frames"),
+)
 # Images that are read before the detector runs, in batches: those of one size run together.
 READ_BATCHES = 4
 READ_BYTES = 2**28

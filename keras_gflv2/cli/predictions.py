@@ -18,8 +18,10 @@ FORMATS = {
 RECORD = "interrupted.json"
 SIDES = ("left", "top", "right", "bottom")
 # Columns of detections.csv; the first six are those of a data set in CSV.
-COLUMNS = ("path", "xmin", "ymin", "xmax", "ymax", "class", "confidence", "frame", "track_id")
-COLUMNS += tuple(f"uncertainty_{side}" for side in SIDES)
+COLUMNS = (
+    *("path", "xmin", "ymin", "xmax", "ymax", "class", "confidence", "frame", "track_id"),
+    *(f"uncertainty_{side}" for side in SIDES),
+)
 
 
 class Predictions:

@@ -3,7 +3,13 @@
 import json
 import pathlib
 
-from keras_gflv2.cli.arguments import add_model, positive_int
+from keras_gflv2.cli.arguments import (
+    add_image_size,
+    add_model,
+    add_validation_fraction,
+    add_verbose,
+    positive_int,
+)
 from keras_gflv2.cli.sources import DATA_HELP, evaluation_data, load_model
 
 NAME = "push"
@@ -35,10 +41,13 @@ def add_arguments(parser):
         f"run found on its validation data: {DATA_HELP}",
     )
     parser.add_argument("--batch-size", type=positive_int, default=8, help="images a step")
+    add_validation_fraction(parser)
+    add_image_size(parser)
     parser.add_argument(
         "--private", action="store_true", help="make a new repository of hf:// a private one"
     )
     parser.add_argument("--message", help="of the version")
+    add_verbose(parser)
 
 
 def run(arguments):
@@ -73,8 +82,8 @@ def _card(arguments, model, run_folder, pictures):
     if arguments.data:
         from keras_gflv2.evaluation import evaluate_coco
 
-        arguments.image_size = None
-        facts["metrics"] = evaluate_coco(model, evaluation_data(arguments.data, model, arguments))
+        dataset = evaluation_data(arguments.data, model, arguments)
+        facts["metrics"] = evaluate_coco(model, dataset, verbose=arguments.verbose)
     target = arguments.target.rstrip("/")
     name = target.split("://")[-1].split("/")[1] if "://" in target else pathlib.Path(target).name
     card = model_card(model, name, arguments.target, license=arguments.license, **facts)

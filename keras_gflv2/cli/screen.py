@@ -16,13 +16,15 @@ import time
 import warnings
 
 # Informational lines and warnings of absl ("I0000 00:00:1795.12 1 port.cc:1] ...") and of older
-# TensorFlow ("2026-01-31 10:00:00.1: I tensorflow/..."); and errors that only mean "no GPU".
+# TensorFlow ("2026-01-31 10:00:00.1: I tensorflow/..."); and errors that only mean "no GPU", "no
+# AVX-512" or "an attribute that I do not need".
 CHATTER = re.compile(
     rb"[IW]\d{4} \d\d:\d\d:\d+\.\d+ |"
     rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IW] |"
     rb"WARNING: All log messages before absl::InitializeLog|"
     rb"To enable the following instructions: |"
-    rb".*(failed call to cuInit|Unable to register cu\w+ (factory|plugin))"
+    rb".*(failed call to cuInit|Unable to register cu\w+ (factory|plugin)|"
+    rb"oneDNN supports DT_INT64|NodeDef mentions attribute)"
 )
 LINE_END = re.compile(rb"(?<=[\r\n])")
 # How long the last lines may take when the command ends.
@@ -33,7 +35,7 @@ PATIENCE = 2.0
 def quiet_libraries():
     """Within it libraries are silent about themselves. For a process that has none of them yet."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # all there is where processes cannot fork
-    for name in ("tensorflow", "absl"):
+    for name in ("tensorflow", "absl", None):  # ONNX Runtime writes to the root logger
         logging.getLogger(name).setLevel(logging.ERROR)
     with _short_warnings(), _without_chatter():
         yield

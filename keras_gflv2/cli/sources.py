@@ -157,6 +157,17 @@ def check_model(spec):
         )
 
 
+def check_data(spec):
+    """Raises an error if a --data argument has a form that is not known, or is a path where
+    nothing is: before Keras is imported and a model is loaded."""
+    if not spec:
+        return
+    spec = spec if isinstance(spec, str) else spec[-1]  # data [convert] DATA
+    kind, parts = parse_data(spec)
+    if kind not in ("tfds", "shapes") and not pathlib.Path(parts[0]).exists():
+        raise FileNotFoundError(f"{spec}: {parts[0]} does not exist.")
+
+
 def model_path(spec):
     """Where the detector of a --model argument is: of a run's folder, the file in it."""
     path = pathlib.Path(spec)

@@ -72,35 +72,18 @@ def export_format(
             file has another ending.
         ImportError: what to install.
     """
-    if format not in FORMATS:
-        raise ValueError(f"`format` must be one of {list(FORMATS)}, got {format!r}.")
-    ending, precisions, module = FORMATS[format]
-    file = Path(file)
-    if file.suffix != ending:
-        raise ValueError(f"A file of the format {format} ends with {ending}, got {file}.")
-    precision = ALIASES.get(precision, precision)
-    if precision not in precisions:
-        raise ValueError(f"{format} is written as {' or '.join(precisions)}, not {precision!r}.")
-    if module:
-        _require(module, format)
-    if size is not None and format != "litert":
-        raise ValueError(f"`size` is for LiteRT alone: {format} takes images of any size.")
-    calibrates = precision == "int8" and format in QUANTIZERS
-    if calibrates != (calibration is not None):
-        raise ValueError(
-            "`calibration` (--calibration), images like those to come, is needed for int8 in "
-            f"{' and '.join(QUANTIZERS)}, and for nothing else."
-        )
+    file, precision = Path(file), ALIASES.get(precision, precision)
+    check_export(file, format, precision, size, calibration is not None)
+    calibrates = calibration is not None
     if calibrates:
-        quantizer, quantize = QUANTIZERS[format]
-        _require(quantizer, format)
+        quantize = QUANTIZERS[format][1]
         batches = quantization.calibration_images(calibration, CALIBRATION_BATCHES)
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         temporary = Path(folder) / "written" / file.name
         temporary.parent.mkdir()
         if calibrates:
-            source = Path(folder) / f"float32{ending}"
+            source = Path(folder) / f"float32{file.suffix}"
             in_tensorflow(WRITERS, model, source, format, "float32", size)
             quantize(source, temporary, batches)
         else:
@@ -110,6 +93,41 @@ def export_format(
         for written in sorted(temporary.parent.iterdir()):
             shutil.move(written, file.parent / written.name)
     return str(file)
+
+
+def check_export(
+    file: PathLike,
+    format: str,
+    precision: str = "float32",
+    size: tuple[int, int] | None = None,
+    calibrates: bool = False,
+) -> None:
+    """Raises what `export_format` raises of its arguments, before there is a model.
+
+    Args:
+        file, format, precision, size: as there.
+        calibrates: whether there is a calibration set.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"`format` must be one of {list(FORMATS)}, got {format!r}.")
+    ending, precisions, module = FORMATS[format]
+    if Path(file).suffix != ending:
+        raise ValueError(f"A file of the format {format} ends with {ending}, got {file}.")
+    precision = ALIASES.get(precision, precision)
+    if precision not in precisions:
+        raise ValueError(f"{format} is written as {' or '.join(precisions)}, not {precision!r}.")
+    if module:
+        _require(module, format)
+    if size is not None and format != "litert":
+        raise ValueError(f"`size` is for LiteRT alone: {format} takes images of any size.")
+    needs_calibration = precision == "int8" and format in QUANTIZERS
+    if needs_calibration != calibrates:
+        raise ValueError(
+            "`calibration` (--data), images like those to come, is needed for int8 in "
+            f"{' and '.join(QUANTIZERS)}, and for nothing else."
+        )
+    if needs_calibration:
+        _require(QUANTIZERS[format][0], format)
 
 
 def load_openvino(file: PathLike, device: str = "CPU") -> Any:

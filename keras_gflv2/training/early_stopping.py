@@ -1,5 +1,7 @@
 """A training ends where its AP rises no more."""
 
+from collections.abc import Iterable
+
 import keras
 
 
@@ -13,7 +15,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         history: [(epoch, val_AP)] of the epochs before a resumed training.
     """
 
-    def __init__(self, patience, history=()):
+    def __init__(self, patience: int, history: Iterable[tuple[int, float]] = ()):
         super().__init__(monitor="val_AP", mode="max", patience=patience)
         self.history = list(history)
 

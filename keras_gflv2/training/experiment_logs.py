@@ -12,6 +12,7 @@ from pathlib import Path
 
 import keras
 
+from keras_gflv2.annotations import PathLike
 from keras_gflv2.files import written_whole
 
 IDS_FILE = "experiments.json"
@@ -33,9 +34,9 @@ class ExperimentLog(keras.callbacks.Callback):
         ImportError: the package of the service is not installed.
     """
 
-    package = None
+    package = ""
 
-    def __init__(self, directory, config=None):
+    def __init__(self, directory: PathLike, config: dict | None = None):
         super().__init__()
         self.directory = Path(directory)
         self.config = dict(config or {})
@@ -109,7 +110,7 @@ class WandbLog(ExperimentLog):
 
     package = "wandb"
 
-    def __init__(self, directory, config=None, **options):
+    def __init__(self, directory: PathLike, config: dict | None = None, **options):
         super().__init__(directory, config)
         self.options = options
         self._run = None

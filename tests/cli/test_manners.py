@@ -59,6 +59,9 @@ def test_a_mistake_is_one_line_after_the_libraries_were_imported(tmp_path):
         ("predict a.jpg --output x", "(`keras-gflv2 predict --help` shows"),
         ("predict a.jpg --modle nano_bccd", "argument --modle; did you mean --model?"),
         ("evaluate --model runs/1 --data shapes:val", "The model runs/1 does not exist"),
+        ("train --data nowhere --output x", "'nowhere' is no folder and no file"),
+        ("evaluate --model nano_bccd --data voc:nowhere:val", "nowhere does not exist"),
+        ("data convert coco:a.json:b --output x.json", "a.json does not exist"),
         ("export --model nano_bccd --output a.tflite --size 1x2x3", "must be like 240x320"),
     ],
 )
@@ -100,5 +103,7 @@ def test_options_of_one_meaning_have_one_name():
         options = {option for action in parser._actions for option in action.option_strings}
         assert {"--verbose", "--traceback"} <= options, name
         assert not options & {"--batch", "--threshold", "--out", "--weights", "--dataset"}
-        if name != "presets":
+        if name not in ("presets", "push"):  # the second takes a hub
             assert "--output" in options
+        if "--data" in options and name != "export":
+            assert {"--image-size", "--validation-fraction", "--batch-size"} <= options, name

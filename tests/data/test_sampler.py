@@ -160,7 +160,7 @@ def test_mosaics_end_with_their_epochs():
         Augmentation(mosaic_epochs=-1)
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_shards_make_up_the_batches_of_one_process(count):
     """The same pixels too: mosaic and turns are planned for the whole batch."""
     options = {

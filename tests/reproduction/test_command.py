@@ -47,6 +47,16 @@ def test_rows_are_trained_once_and_measured(tmp_path, capsys):
     assert "## Table 8" in (tmp_path / "tables.md").read_text()
 
 
+def test_claims_have_more_seeds():
+    arguments = command.parser().parse_args(["all", "--small"])
+    pairs = command._trainings(["k2", "gflv2", "retinanet+dgqp"], arguments)
+    seeds = {row: [seed for name, seed in pairs if name == row] for row, _ in pairs}
+    assert seeds == {"k2": [0, 1], "gflv2": [0, 1, 2], "retinanet+dgqp": [0, 1, 2]}
+    assert [seed for _, seed in pairs] == sorted(seed for _, seed in pairs)
+    arguments.seeds = [4]
+    assert command._trainings(["k2", "gflv2"], arguments) == [("k2", 4), ("gflv2", 4)]
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

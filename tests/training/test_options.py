@@ -20,7 +20,9 @@ def losses(model, batch, steps, **kwargs):
     return model.fit(batch, batch_size=2, epochs=steps, verbose=0, **kwargs).history["loss"]
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)]
+)
 def test_mixed_precision_trains_without_nan(policy):
     """Keras wraps the optimizer in a LossScaleOptimizer for float16."""
     keras.config.set_dtype_policy(policy)
@@ -83,7 +85,9 @@ def test_class_weights_are_refused(compiled):
         compiled.fit(batch["images"], batch["bounding_boxes"], class_weight={0: 2.0}, verbose=0)
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "policy", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)]
+)
 def test_recomputed_maps_have_the_same_gradients(policy):
     """A rate of 1: a step takes the gradients themselves off the weights."""
     batch, steps = random_batch(size=(64, 96)), []

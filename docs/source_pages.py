@@ -26,7 +26,8 @@ def file_of(target):
     for base in (DOCS, REPOSITORY):
         path = (base / target.partition("#")[0]).resolve()
         if not path.exists():  # MyST takes off the ending of a page
-            path = path.with_name(path.name + ".md")
+            pages = [path.with_name(path.name + ending) for ending in (".md", ".ipynb")]
+            path = next((page for page in pages if page.exists()), path)
         if path.is_dir() and (path / "__init__.py").is_file():
             path = path / "__init__.py"
         if path.is_file() and path.is_relative_to(REPOSITORY):

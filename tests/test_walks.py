@@ -18,11 +18,12 @@ from keras_gflv2 import cli, data
 ROOT = Path(__file__).parents[1]
 WALKS = ROOT / "examples" / "walks"
 BLOCK = re.compile(r"(?ms)^```bash\n(.*?)^```")
-# What each test changes in the commands, so that a run takes seconds; and the name of its data.
+# The name of each walk's data, and what changes in its commands, so that they take seconds.
+QUICK = "--epochs 3 --batch-size 2 --learning-rate 0.02"
 SMALLER = {
-    "shapes": ("shapes", {":train:768": ":train:8", ":val:128": ":val:4", "epochs 10": "epochs 1"}),
-    "voc": ("voc", {"runs/voc/data\n": "runs/voc/data --images 12\n", "epochs 15": "epochs 1"}),
-    "coco": ("toys", {"runs/toys\n": "runs/toys --images 20\n", "epochs 12": "epochs 1"}),
+    "shapes": ("shapes", {":768": ":16", ":128": ":4", "--epochs 10": QUICK}),
+    "voc": ("voc", {"runs/voc/data\n": "runs/voc/data --images 12\n", "--epochs 15": QUICK}),
+    "coco": ("toys", {"runs/toys\n": "runs/toys --images 25\n", "--epochs 12": QUICK}),
 }
 of_each_walk = pytest.mark.parametrize("walk", SMALLER)
 
@@ -60,7 +61,7 @@ def test_a_walk_ends_with_the_answer_of_a_server(walk, tmp_path):
     for old, new in changes.items():
         assert old in script, old
         script = script.replace(old, new)
-    # A detector of a few steps is sure of nothing.
+    # After a few steps a detector is sure of nothing.
     script = re.sub(r" --score-threshold \S+", "", script)
     script = script.replace("keras-gflv2 predict ", "keras-gflv2 predict --score-threshold 0.001 ")
     run(script, tmp_path)

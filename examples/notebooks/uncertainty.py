@@ -116,7 +116,7 @@ for row in result["curve"]:
 #
 # A detector that you trained has no calibration yet: its distributions order the errors, but are
 # not as large as these. `calibrate` measures the factors on images with objects that it was not
-# trained on. Some hundreds of objects will do; the warning says that the six photos here are few.
+# trained on. Some hundreds of objects will do; of the 108 here it warns that they are few.
 
 # %%
 mine = keras_gflv2.GFLV2.from_preset("nano_bccd", calibration=None)

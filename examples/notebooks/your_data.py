@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # Your data
+# # Train on your data
 #
 # From annotated pictures to a detector of their classes: look at the data, train, score, and see
 # where it fails. Some minutes on two CPU cores, without a download.

@@ -129,5 +129,5 @@ def test_the_flag_of_version_0_1_logs_to_tensorboard(tmp_path):
 def test_a_missing_package_is_said_before_anything_is_read(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     output = tmp_path / "run"
-    said = fails(capsys, "train", "--data", "voc:no:train", "--log", "wandb", "--output", output)
+    said = fails(capsys, "train", "--data", "shapes:train:8", "--log", "wandb", "--output", output)
     assert "pip install 'keras-gflv2[wandb]'" in said and not output.exists()

@@ -2,7 +2,7 @@
 
     python benchmarks/serving_load.py --model saved_models/nano_bccd --images BCCD/JPEGImages
 
-Starts the test server (tests/serving/model_server.py) in front of the SavedModel, has clients ask
+Starts the small server (examples/model_server.py) in front of the SavedModel, has clients ask
 for some minutes and prints requests a second, latencies, failures, and the server's memory over
 time. Appends a row to benchmarks/serving_load.csv.
 """
@@ -24,7 +24,7 @@ from PIL import Image
 from keras_gflv2.serving import ServingClient
 
 HERE = Path(__file__).parent
-SERVER = HERE.parent / "tests" / "serving" / "model_server.py"
+SERVER = HERE.parent / "examples" / "model_server.py"
 SCALES = (0.5, 0.75, 1.0, 1.5)
 BAD = (b"", b"<html>", b"\xff\xd8\xff\xe0 cut")
 
@@ -43,9 +43,9 @@ def main():
     command = [sys.executable, SERVER, folder.name, folder]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
-            rest, grpc = server.stdout.readline().split()
-            port = rest if arguments.protocol == "http" else grpc
-            run(arguments, f"{arguments.protocol}://localhost:{port}/{folder.name}", server.pid)
+            urls = server.stdout.readline().split()[1:]
+            url = next(url for url in urls if url.startswith(arguments.protocol))
+            run(arguments, url, server.pid)
         finally:
             server.kill()
 

@@ -19,7 +19,7 @@ copyright = "the keras_gflv2 developers, Apache License 2.0"
 version = release = keras_gflv2.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
@@ -34,6 +34,8 @@ html_math_renderer = "mathml"
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+nb_execution_mode = "off"  # notebooks are shown as they were run, docs/notebooks links to them
+exclude_patterns = ["notebooks/runs", "notebooks/.ipynb_checkpoints"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the signature has them; a second time would be noise

@@ -26,7 +26,8 @@ def file_of(target):
     for base in (DOCS, REPOSITORY):
         path = (base / target.partition("#")[0]).resolve()
         if not path.exists():  # MyST takes off the ending of a page
-            path = path.with_name(path.name + ".md")
+            pages = [path.with_name(path.name + ending) for ending in (".md", ".ipynb")]
+            path = next((page for page in pages if page.exists()), path)
         if path.is_dir() and (path / "__init__.py").is_file():
             path = path / "__init__.py"
         if path.is_file() and path.is_relative_to(REPOSITORY):
@@ -35,8 +36,10 @@ def file_of(target):
 
 
 def page_of(file):
-    """The page of the site that includes a Markdown file, or the one that shows a file."""
+    """The page of the site that a notebook or a Markdown file is, or the one that shows a file."""
     page = {"README": "index"}.get(file.stem, file.stem.lower())
+    if file.suffix == ".ipynb":  # docs/notebooks is a link to its folder
+        return f"notebooks/{file.stem}"
     if file.suffix == ".md" and (DOCS / f"{page}.md").is_file():
         return page
     return f"{FOLDER}/{file.as_posix()}"

@@ -26,6 +26,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 WITHOUT_BACKEND = {"data", "checkpoints", "inputs", "reproduction", "test_common.py"}
 WITHOUT_BACKEND |= {"test_images.py", "test_structure.py", "test_tiles.py"}
 WITHOUT_BACKEND |= {"test_visualization.py", "test_speed_tables.py"}
+WITHOUT_BACKEND |= {"test_walks.py", "test_notebooks.py"}
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -39,8 +39,8 @@ def read_head(arrays, heads, prefix, channels):
         arrays: {name: array} of the checkpoint.
         heads: `Head`s to look for; the first that fits is taken.
         prefix: of their names in the checkpoint.
-        channels: width of the detector's head. A file with another one is refused before a
-            detector with its number of classes is built.
+        channels: width of the preset's head. A file with a wider one is refused before a detector
+            with its number of classes is built.
 
     Returns:
         Tuple of the name of the detector and a dictionary of its arguments.
@@ -52,11 +52,12 @@ def read_head(arrays, heads, prefix, channels):
     # Without its quality where a file is not whole; what is missing is told as it is loaded.
     head = next((head for head in found if _has_quality(head, arrays, prefix)), found[0])
     key = f"{prefix}{head.classes}.weight"
-    rows, *kernel = np.shape(arrays[key]) or (0,)
-    if tuple(kernel) != (channels, 3, 3):
+    shape = np.shape(arrays[key])
+    if len(shape) != 4 or not 0 < shape[1] <= channels or shape[2:] != (3, 3):
         raise CheckpointError(
-            f"{key} has the shape {np.shape(arrays[key])}, not (classes, {channels}, 3, 3)."
+            f"{key} has the shape {shape}, not (classes, {channels}, 3, 3) or a narrower one."
         )
+    rows = shape[0]
     boxes = np.shape(arrays.get(f"{prefix}{head.boxes}.weight"))
     per_side = boxes[0] // 4 if boxes else 0
     if head.has_distributions:
@@ -66,6 +67,8 @@ def read_head(arrays, heads, prefix, channels):
             arguments["reg_max"] = per_side - 1
     else:
         arguments = {"num_classes": rows // max(per_side, 1)}  # `per_side` anchors per cell
+    if shape[1] < channels:
+        arguments["head_channels"] = shape[1]
     if head.may_have_tower_bias:
         arguments["head_tower_bias"] = f"{prefix}{TOWER_BIAS}" in arrays
     if arguments["num_classes"] < 1:

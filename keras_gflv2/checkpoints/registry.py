@@ -10,7 +10,7 @@ def register(*presets):
     """Enters presets of detectors, under their names.
 
     Args:
-        *presets: `Preset`s that also have `detector` (name of the class), `head_channels` and
+        *presets: `Preset`s that also have `detector` (name of the class), `sizes` and
             `build(backbone_arguments, **arguments)`, which makes the detector without weights.
     """
     DETECTORS.update({preset.name: preset for preset in presets})

@@ -1,6 +1,6 @@
 """`keras-gflv2 convert`: a weight file of mmdetection or PaddleDetection to a preset folder."""
 
-from keras_gflv2.cli.arguments import add_verbose
+from keras_gflv2.cli.arguments import add_verbose, positive_int
 
 NAME = "convert"
 HELP = "convert a weight file of mmdetection or PaddleDetection"
@@ -11,14 +11,19 @@ def add_arguments(parser):
     parser.add_argument(
         "--preset",
         required=True,
-        help="built-in preset of the same network (`keras-gflv2 presets`); classes and deformable "
-        "stages are read off the file",
+        help="built-in preset of the same network (`keras-gflv2 presets`); classes, deformable "
+        "stages and smaller widths are read off the file",
     )
     parser.add_argument(
         "--class-names",
         nargs="+",
         metavar="NAME",
         help="names of the classes in their order; COCO's if not given and there are 80",
+    )
+    parser.add_argument(
+        "--head-norm-groups",
+        type=positive_int,
+        help="groups of the head's normalization, which no file tells; the preset's if not given",
     )
     parser.add_argument(
         "--output", default="converted", metavar="DIR", help="preset folder to write"
@@ -32,6 +37,10 @@ def run(arguments):
     from keras_gflv2.checkpoints import convert
 
     directory = convert(
-        arguments.file, arguments.preset, arguments.output, class_names=arguments.class_names
+        arguments.file,
+        arguments.preset,
+        arguments.output,
+        class_names=arguments.class_names,
+        head_norm_groups=arguments.head_norm_groups,
     )
     print(f"Wrote {directory}: DenseDetector.from_preset({directory!r}), or --model {directory}")

@@ -156,9 +156,9 @@ def _verdict(report, is_quick):
     errors = sum(finding.severity == "error" for finding in report.findings)
     warned = sum(finding.severity == "warning" for finding in report.findings)
     looked = "the annotations (--quick)" if is_quick else "annotations and pictures"
-    if errors:
-        return f"Checked {looked}: {errors} findings would spoil a training, {warned} warnings."
-    return f"Checked {looked}: nothing that would spoil a training, {warned} warnings."
+    spoils = f"{errors} finding{'s' * (errors != 1)} that" if errors else "nothing that"
+    warnings = f"{warned} warning{'s' * (warned != 1)}"
+    return f"Checked {looked}: {spoils} would spoil a training, {warnings}."
 
 
 def _write(report, arguments):

@@ -30,7 +30,8 @@ class Source:
     num_images: int | None = None
 
     def __str__(self):
-        parts = (self.kind, self.path, self.image_dir, self.split, self.num_images)
+        path = None if self.kind == "shapes" else self.path
+        parts = (self.kind, path, self.image_dir, self.split, self.num_images)
         return ":".join(str(part) for part in parts if part is not None)
 
     def load(self, **options):

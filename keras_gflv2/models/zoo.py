@@ -68,10 +68,13 @@ class DetectorPreset(Preset):
         return keras.saving.get_registered_object(f"keras_gflv2>{self.detector}")
 
     @property
-    def head_channels(self):
-        """Width of the detector's head."""
-        parameter = inspect.signature(self.detector_class).parameters["head_channels"]
-        return self.arguments.get("head_channels", parameter.default)
+    def sizes(self):
+        """{constructor argument: number} of the head, the feature pyramid and the backbone."""
+        defaults = inspect.signature(self.detector_class).parameters
+        names = ("head_channels", "head_depth", "fpn_channels")
+        sizes = {name: self.arguments.get(name, defaults[name].default) for name in names}
+        base = inspect.signature(self.backbone).parameters["base_channels"].default
+        return {**sizes, "base_channels": self.backbone_arguments.get("base_channels", base)}
 
     def read_arguments(self, arrays):
         # Names and configurations of the published files disagree on the version; they decide.

@@ -9,6 +9,7 @@ from checkpoints.official_files import save, state_of
 from common import small_model, to_numpy
 
 import keras_gflv2
+from keras_gflv2 import cli
 from keras_gflv2.backbones import ResNet
 from keras_gflv2.checkpoints import CheckpointError, convert
 from keras_gflv2.checkpoints.download import cache_directory
@@ -45,6 +46,32 @@ def test_convert_reads_the_network_off_the_file(tmp_path, monkeypatch):
         np.testing.assert_allclose(
             to_numpy(copy(image)["scores"]), to_numpy(model(image)["scores"]), atol=1e-6
         )
+
+
+def test_a_smaller_network_of_ones_own_is_read_off_the_file(tmp_path):
+    """All but the groups of its normalization, which a file does not have."""
+    sizes = {"fpn_channels": 24, "head_channels": 16, "head_depth": 2, "head_norm_groups": 4}
+    model = keras_gflv2.GFLV2(ResNet(18, base_channels=8), num_classes=2, **sizes)
+    save(tmp_path / "small.pth", {"state_dict": state_of(model)})
+    command = ["convert", tmp_path / "small.pth", "--preset", "gflv1_r18_ld_coco"]
+    command += ["--class-names", "a", "b", "--head-norm-groups", "4"]
+    assert cli.main([*map(str, command), "--output", str(tmp_path / "converted")]) == 0
+    copy = keras_gflv2.GFLV2.from_preset(tmp_path / "converted")
+    assert {name: getattr(copy, name) for name in sizes} == sizes
+    assert copy.backbone.base_channels == 8
+    image = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype("float32")
+    expected = to_numpy(model(image)["scores"])
+    np.testing.assert_allclose(to_numpy(copy(image)["scores"]), expected, atol=1e-6)
+
+
+def test_a_wider_network_than_the_preset_is_refused(tmp_path):
+    arrays = {
+        "bbox_head.gfl_cls.weight": np.zeros((3, 512, 3, 3), "float32"),
+        "bbox_head.gfl_reg.weight": np.zeros((68, 512, 3, 3), "float32"),
+    }
+    save(tmp_path / "wide.pth", {"state_dict": arrays})
+    with pytest.raises(CheckpointError, match=r"not \(classes, 256, 3, 3\) or a narrower one"):
+        convert(tmp_path / "wide.pth", "r50_coco", tmp_path / "out")
 
 
 def test_the_file_decides_the_version_of_its_deformable_convolutions(server, monkeypatch, tmp_path):

@@ -90,10 +90,11 @@ def test_deeper_networks_have_the_tensors_of_their_parts(preset):
 @pytest.mark.parametrize("preset", LISTS)
 def test_the_file_tells_its_detector(preset):
     record = DETECTORS[preset]
-    detector, arguments, of_backbone = read_arguments(zeros(preset), record.head_channels)
+    detector, arguments, of_backbone = read_arguments(zeros(preset), record)
     assert detector == record.detector
     assert arguments["num_classes"] == len(COCO_CLASSES)
     assert arguments.get("reg_max", 16) == 16
+    assert not {*record.sizes} & {*arguments, *of_backbone}  # no smaller than the preset
     if detector == "FCOS":
         assert arguments["head_tower_bias"] is True
     stages = record.backbone_arguments.get("deformable_stages", ())
@@ -104,7 +105,7 @@ def test_the_file_tells_its_detector(preset):
 
 def test_a_fraction_of_a_file_says_what_is_missing():
     arrays = {key: value for key, value in zeros("atss_r50_1x_coco").items() if "_reg" not in key}
-    assert read_arguments(arrays, 256)[0] == "ATSS"
+    assert read_arguments(arrays, DETECTORS["atss_r50_1x_coco"])[0] == "ATSS"
     with pytest.raises(CheckpointError, match=r"missing: bbox_head\.atss_reg\.bias"):
         load_checkpoint(DETECTORS["atss_r50_1x_coco"].build(), arrays)
 

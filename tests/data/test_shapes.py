@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from keras_gflv2.cli.sources import sources_of
 from keras_gflv2.data import load_shapes, shapes
 
 
@@ -63,3 +64,8 @@ def test_a_shape_stands_out_in_its_box():
 def test_options_are_checked(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         load_shapes("train", **options)
+
+
+@pytest.mark.parametrize("spec", ["shapes:val", "shapes:val:8"])
+def test_generated_pictures_are_named_as_data_names_them(spec):
+    assert [str(source) for source in sources_of(spec)[0].values()] == [spec]

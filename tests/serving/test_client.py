@@ -8,6 +8,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import keras
 import numpy as np
@@ -29,10 +30,10 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def ports(exported):
     """Ports of REST and gRPC of a server in a process of its own."""
-    script = Path(__file__).parent / "model_server.py"
+    script = Path(__file__).parents[2] / "examples" / "model_server.py"
     command = [sys.executable, script, EXPORTED_NAME, Path(exported).parent]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        yield process.stdout.readline().split()
+        yield [urlsplit(url).port for url in process.stdout.readline().split()[1:]]
         process.kill()
 
 

@@ -1,9 +1,14 @@
-"""TF Serving's two protocols in front of a SavedModel, for tests: `model_server.py NAME FOLDER`.
+"""A small stand-in for TF Serving, where that is not installed: to try out what was exported.
 
-Imports TensorFlow and the protocol's own classes alone, as the real server would have no Python of
-this package. Prints the ports of REST and gRPC and serves until it is killed.
+    python examples/model_server.py cells saved_models/cells --rest-port 8501 --grpc-port 8500
+
+Serves the highest version in the folder by TF Serving's two protocols, to this machine alone, and
+prints one line with its addresses when it is ready. It needs TensorFlow and
+`tensorflow-serving-api` (the extra `serving`) and, like the real server, not this package. One
+process without batching: for tests and first tries, not for production.
 """
 
+import argparse
 import base64
 import json
 import sys
@@ -118,21 +123,29 @@ def texts(value):
     return value.decode() if isinstance(value, bytes) else value
 
 
-def main(name, folder):
-    servable = Servable(name, folder)
-    rest = ThreadingHTTPServer(("localhost", 0), rest_handler(servable))
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("name", help="name of the model in addresses")
+    parser.add_argument("folder", help="folder with versions: FOLDER/1, FOLDER/2, ...")
+    for option in ("--rest-port", "--grpc-port"):
+        parser.add_argument(option, type=int, default=0, help="a free one if not given")
+    given = parser.parse_args()
+    servable = Servable(given.name, given.folder)
+    rest = ThreadingHTTPServer(("localhost", given.rest_port), rest_handler(servable))
     names = ("grpc.max_send_message_length", "grpc.max_receive_message_length")
     options = [(option, MAX_MESSAGE_BYTES) for option in names]
     server = grpc.server(futures.ThreadPoolExecutor(4), options=options)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
         Prediction(servable), server
     )
-    port = server.add_insecure_port("localhost:0")
+    port = server.add_insecure_port(f"localhost:{given.grpc_port}")
     server.start()
-    assert not {"keras_gflv2"} & set(sys.modules)
-    print(rest.server_address[1], port, flush=True)
+    assert "keras_gflv2" not in sys.modules
+    addresses = {"http": rest.server_address[1], "grpc": port}
+    urls = [f"{kind}://localhost:{port}/{given.name}" for kind, port in addresses.items()]
+    print("Serving", *urls, flush=True)
     rest.serve_forever()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -203,7 +203,8 @@ def _f1(runs):
 
 
 def _confusion(names):
-    """Its rows come from the page: {"truth", "predicted", "count", "share" (of the truth's row)}"""
+    """Its rows come from the page: {"truth", "predicted", "count", "share" (of the truth's row),
+    "bright" (is the color of the share, for a number that can be read on it)}"""
     count = len(names)
     predicted, truth = [*names, "(missed)"], [*names, "(background)"]
     places = {
@@ -211,16 +212,15 @@ def _confusion(names):
                     scale={"domain": predicted}),
         "y": _field("truth", "true class", "nominal", sort=truth, scale={"domain": truth}),
     }  # fmt: skip
-    share = _field("share", "share of the row", scale={**UNIT, "scheme": "blues"})
+    share = _field("share", "share of the row", scale=UNIT)  # colors: range.heatmap of the page
     tooltip = [{"field": n} for n in ("truth", "predicted", "count")]
     tooltip.append({"field": "share", "format": ".1%"})
     cells = {"mark": "rect", "encoding": {"color": share, "tooltip": tooltip}}
-    light, dark = {"test": "datum.share > 0.5", "value": "white"}, "#222"
     numbers = {
         "mark": {"type": "text", "fontSize": 11 if count > FEW else 13},
         "encoding": {
             "text": {"field": "count"},
-            "color": {"condition": light, "value": dark},
+            "color": {"condition": {"test": "datum.bright", "value": "#111"}, "value": "white"},
             "tooltip": tooltip,
         },
     }

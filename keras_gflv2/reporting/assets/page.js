@@ -124,8 +124,10 @@ async function showConfusion() {
     truths.map((name, i) => [name, ...counts[i]]));
   const rows = truths.flatMap((truth, i) => {
     const total = counts[i].reduce((a, b) => a + b, 0);
-    return predictions.map((predicted, j) => ({ truth, predicted, count: counts[i][j],
-      share: total ? counts[i][j] / total : 0 })).filter((row) => row.count);
+    return predictions.map((predicted, j) => {
+      const share = total ? counts[i][j] / total : 0;
+      return { truth, predicted, count: counts[i][j], share, bright: (share > 0.5) === isDark() };
+    }).filter((row) => row.count);
   });
   if (!confusionView) return;
   const data = Object.keys(confusionView.getState({ data: () => true, signals: () => false }).data)

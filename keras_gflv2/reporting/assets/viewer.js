@@ -39,12 +39,13 @@ function look() {
   const palette = isDark()
     ? ["#6cb2ff", "#ffb454", "#7fd962", "#ff8f8f", "#c792ea", "#59d1c8", "#f2e266", "#ff9ad5", "#c9a27e", "#b8c0cc"]
     : ["#0b62c4", "#c25700", "#1f7a33", "#b3261e", "#7b3fb5", "#007c7c", "#8a6d00", "#b0257a", "#77543a", "#5b6570"];
+  const shares = isDark() ? ["#16263a", "#8cc4ff"] : ["#e8f1fb", "#0b4a99"]; // none stands out least
   return {
     background: null, view: { stroke: null }, font: "system-ui, sans-serif",
     axis: { ...labels, gridColor: line, domainColor: line, tickColor: line, labelLimit: 140 },
     legend: { ...labels, orient: "bottom", columns: innerWidth < 600 ? 2 : 4, labelLimit: 160 },
     mark: { color: palette[0] }, bar: { color: palette[0] }, line: { color: palette[0] }, point: { color: palette[0] },
-    text: { color: text }, range: { category: palette },
+    text: { color: text }, range: { category: palette, heatmap: shares },
   };
 }
 

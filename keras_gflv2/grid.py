@@ -112,7 +112,7 @@ class AnchorGrid(Part):
     Returns `Locations`.
 
     >>> at = keras_gflv2.AnchorGrid()(480, 640)
-    >>> at.points.shape, at.lengths    # (6390, 2), [4800, 1200, 300, 80, 20]
+    >>> at.points.shape, at.lengths    # (6400, 2), [4800, 1200, 300, 80, 20]
     """
 
     size_multiple = SIZE_MULTIPLE

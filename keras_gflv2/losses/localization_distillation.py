@@ -27,7 +27,7 @@ class LocalizationDistillationLoss(keras.losses.Loss):
         ValueError: the temperature is not positive.
 
     >>> loss = keras_gflv2.losses.LocalizationDistillationLoss(temperature=1.0)
-    >>> loss([[0.0, 0.0]], [[0.0, np.log(3.0)]])    # log(2 / sqrt(3)) = 0.1438
+    >>> loss([[0.0, 0.0]], [[0.0, np.log(3.0)]])    # log(2 / sqrt(3))
     """
 
     def __init__(

@@ -35,7 +35,7 @@ class QualityFocalLoss(keras.losses.Loss):
     Returns (before the reduction): (...) losses, summed over the classes.
 
     >>> loss = keras_gflv2.losses.QualityFocalLoss()
-    >>> loss(np.array([[0.8, 0.0]]), np.array([[0.6, 0.1]]))
+    >>> loss(np.array([[0.8, 0.0]]), np.array([[0.6, 0.1]]))    # 0.02473
     """
 
     def __init__(

@@ -34,7 +34,7 @@ class ATSS(DenseDetector):
     num_classes), "class_logits", "centerness" (B, A) logits, "box_deltas"
     (B, A, 4)}; distribution-guided {"scores", "box_distributions"}.
 
-    >>> model = keras_gflv2.ATSS(keras_gflv2.backbones.ResNet(50), num_classes=3)
+    >>> model = keras_gflv2.ATSS(keras_gflv2.backbones.ResNet(18), num_classes=3)
     """
 
     def __init__(

@@ -52,7 +52,7 @@ class FCOS(DenseDetector):
     num_classes), "class_logits", "centerness" (B, A) logits, "box_distances"
     (B, A, 4)}; distribution-guided {"scores", "box_distributions"}.
 
-    >>> model = keras_gflv2.FCOS(keras_gflv2.backbones.ResNet(50), num_classes=3)
+    >>> model = keras_gflv2.FCOS(keras_gflv2.backbones.ResNet(18), num_classes=3)
     """
 
     def __init__(

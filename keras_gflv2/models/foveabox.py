@@ -37,7 +37,7 @@ class FoveaBox(DenseDetector):
     num_classes), "class_logits", "box_distances" (B, A, 4) logarithms}; distribution-guided
     {"scores", "box_distributions"}.
 
-    >>> model = keras_gflv2.FoveaBox(keras_gflv2.backbones.ResNet(50), num_classes=3)
+    >>> model = keras_gflv2.FoveaBox(keras_gflv2.backbones.ResNet(18), num_classes=3)
     """
 
     def __init__(

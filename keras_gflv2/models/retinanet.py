@@ -38,7 +38,7 @@ class RetinaNet(DenseDetector):
     num_classes), "class_logits", "box_deltas" (B, A, 4)}; distribution-guided {"scores",
     "box_distributions"}. The anchors of a cell are neighboring locations.
 
-    >>> model = keras_gflv2.RetinaNet(keras_gflv2.backbones.ResNet(50), num_classes=3)
+    >>> model = keras_gflv2.RetinaNet(keras_gflv2.backbones.ResNet(18), num_classes=3)
     """
 
     def __init__(
